@@ -1,0 +1,1 @@
+"""The backend: cost model, mapping search, data copies, depth-first engine, and the schedule that is emitted."""

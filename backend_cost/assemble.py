@@ -1,0 +1,292 @@
+"""From priced plans to the :class:`Schedule` that is emitted: names instead of indices, sums instead of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dfc.backend_cost.copies import Copy
+from dfc.backend_cost.engine import ClassCost, LayerRun, StackCost, StackPricer
+from dfc.backend_cost.nest import Work
+from dfc.backend_cost.schedule import (
+    Baseline,
+    CopyEntry,
+    Coverage,
+    HardwareInfo,
+    LatencySplit,
+    LayerEntry,
+    MemoryInfo,
+    StackEntry,
+    TileClassEntry,
+    TileLayer,
+    Totals,
+)
+from dfc.backend_cost.search import Candidate
+from dfc.hwdsl.arch import Arch
+from dfc.ir import Axis, Graph, Kind, Layer, Role
+
+
+@dataclass
+class Tally:
+    """Sums over layers and tiles."""
+
+    compute_pj: float = 0.0
+    mac_pj: float = 0.0
+    copy_pj: float = 0.0
+    by_memory_pj: dict[int, float] = field(default_factory=dict[int, float])
+    by_role_pj: dict[Role, float] = field(default_factory=dict[Role, float])
+    read_bits: dict[int, float] = field(default_factory=dict[int, float])
+    write_bits: dict[int, float] = field(default_factory=dict[int, float])
+    compute: int = 0
+    stall: int = 0
+    load: int = 0
+    copy: int = 0
+    operations: int = 0
+    positions: int = 0
+
+    @property
+    def energy_pj(self) -> float:
+        """Compute and memories."""
+        return self.compute_pj + sum(self.by_memory_pj.values())
+
+    @property
+    def latency_cycles(self) -> int:
+        """All four parts."""
+        return self.compute + self.stall + self.load + self.copy
+
+    @property
+    def latency(self) -> LatencySplit:
+        """The four parts."""
+        return LatencySplit(self.compute, self.stall, self.load, self.copy)
+
+    def _add(self, into: dict[int, float], what: Mapping[int, float], times: int) -> None:
+        for key, value in what.items():
+            into[key] = into.get(key, 0.0) + value * times
+
+    def _spend(self, what: Mapping[tuple[int, Role], float], times: int) -> None:
+        for (memory, role), pj in what.items():
+            self.by_memory_pj[memory] = self.by_memory_pj.get(memory, 0.0) + pj * times
+            self.by_role_pj[role] = self.by_role_pj.get(role, 0.0) + pj * times
+
+    def add_run(self, run: LayerRun, times: int) -> None:
+        """Count a layer of a tile class ``times`` times."""
+        copies = run.copy_cost
+        self.copy += copies.latency_cycles * times
+        self.copy_pj += copies.energy_pj * times
+        self._spend(copies.memory_pj, times)
+        self._add(self.read_bits, copies.read_bits, times)
+        self._add(self.write_bits, copies.write_bits, times)
+        if run.cost is None or run.nest is None:
+            return
+        cost = run.cost
+        self.compute_pj += cost.compute_pj * times
+        self.mac_pj += cost.compute_pj * times if run.nest.work is Work.MAC else 0.0
+        self._spend(cost.memory_pj, times)
+        self._add(self.read_bits, cost.read_bits, times)
+        self._add(self.write_bits, cost.write_bits, times)
+        self.compute += cost.ideal_cycles * times
+        self.stall += cost.stall_cycles * times
+        self.load += cost.loading_cycles * times
+        self.operations += run.nest.operations * times
+        self.positions += run.extents[0] * run.extents[1] * times
+
+    def merge(self, other: Tally) -> None:
+        """Add another tally."""
+        for name in ("compute_pj", "mac_pj", "copy_pj", "compute", "stall", "load", "copy", "operations", "positions"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self._add(self.by_memory_pj, other.by_memory_pj, 1)
+        self._add(self.read_bits, other.read_bits, 1)
+        self._add(self.write_bits, other.write_bits, 1)
+        for role, pj in other.by_role_pj.items():
+            self.by_role_pj[role] = self.by_role_pj.get(role, 0.0) + pj
+
+
+class Assembler:
+    """Turns priced stacks into schedule entries."""
+
+    def __init__(self, pricer: StackPricer):
+        self.pricer = pricer
+        self.graph: Graph = pricer.graph
+        self.arch: Arch = pricer.arch
+        self.dram = self.arch.paths[Role.O][-1]
+
+    def memory_name(self, index: int) -> str:
+        """A memory's name on the page."""
+        return self.arch.memories[index].name
+
+    def layer_tallies(self, stack: StackCost) -> dict[int, Tally]:
+        """Per layer of a stack, the sums over its tiles."""
+        tallies = {i: Tally() for i in stack.plan.stack.layers}
+        for tile in stack.classes:
+            for run in tile.runs:
+                tallies[run.layer].add_run(run, tile.tile.count)
+        return tallies
+
+    def executed_macs(self, layer: Layer, tally: Tally) -> int:
+        """Multiply-accumulates that the schedule executes for a layer, recomputed positions included."""
+        extents = self.graph.tensors[layer.output].spatial
+        return layer.macs * tally.positions // max(1, extents[Axis.X] * extents[Axis.Y])
+
+    def by_memory(self, tally: Tally) -> dict[str, float]:
+        """Energy per memory in the order of the page."""
+        names = enumerate(self.arch.memories)
+        return {m.name: tally.by_memory_pj[i] for i, m in names if i in tally.by_memory_pj}
+
+    def _by_operand(self, tally: Tally) -> dict[str, float]:
+        return {role.value: tally.by_role_pj.get(role, 0.0) for role in Role}
+
+    def _utilisation(self, tally: Tally) -> float:
+        cycles = tally.latency_cycles * self.arch.array.units
+        return tally.operations / cycles if cycles else 0.0
+
+    def _dram(self, bits: Mapping[int, float]) -> int:
+        return round(bits.get(self.dram, 0.0))
+
+    def layer_entry(self, index: int, stack: int, tally: Tally) -> LayerEntry:
+        """The sums of one layer."""
+        layer = self.graph.layers[index]
+        return LayerEntry(
+            name=layer.name,
+            op=layer.op,
+            kind=layer.kind.value,
+            stack=stack,
+            energy_pj=tally.energy_pj,
+            latency_cycles=tally.latency_cycles,
+            compute_energy_pj=tally.compute_pj,
+            energy_by_memory_pj=self.by_memory(tally),
+            energy_by_operand_pj=self._by_operand(tally),
+            latency=tally.latency,
+            utilisation=self._utilisation(tally),
+            macs=self.executed_macs(layer, tally),
+            operations=tally.operations,
+            dram_read_bits=self._dram(tally.read_bits),
+            dram_write_bits=self._dram(tally.write_bits),
+            weight_bits=self.pricer.weight_bits(layer),
+            fused=layer.fused,
+            origin=tuple(f"{o.op_type}:{o.node}" for o in layer.origin),
+        )
+
+    def stack_entry(self, stack: StackCost, tally: Tally, whole: Candidate | None) -> StackEntry:
+        """One stack with its tile classes; ``whole`` is the same stack with one tile."""
+        layers = [self.graph.layers[i] for i in stack.plan.stack.layers]
+        spatial = self.graph.tensors[stack.plan.stack.outputs[-1]].spatial
+        levels = stack.levels
+        modelled = bool(levels.h_memory)
+        return StackEntry(
+            layers=tuple(layer.name for layer in layers),
+            overlap=stack.plan.overlap.value,
+            tile=stack.plan.tile,
+            map=(spatial[Axis.X], spatial[Axis.Y]),
+            tiles=stack.plan.tiles,
+            energy_pj=stack.energy_pj,
+            latency_cycles=stack.latency_cycles,
+            latency=tally.latency,
+            energy_by_memory_pj=self.by_memory(tally),
+            dram_read_bits=self._dram(tally.read_bits),
+            dram_write_bits=self._dram(tally.write_bits),
+            weight_bits=sum(map(self.pricer.weight_bits, layers)),
+            weight_memory=self.memory_name(self.arch.paths[Role.W][levels.weight_level]) if modelled else "",
+            h_cache_memory=self.memory_name(levels.h_memory[-1]) if modelled else "",
+            v_cache_memory=self.memory_name(levels.v_memory) if modelled else "",
+            layer_by_layer=baseline([whole], stack.energy_pj, stack.latency_cycles) if whole else None,
+            tile_classes=tuple(self._class_entry(c) for c in stack.classes),
+        )
+
+    def _class_entry(self, found: ClassCost) -> TileClassEntry:
+        return TileClassEntry(
+            count=found.tile.count,
+            first=found.tile.first,
+            energy_pj=found.energy_pj,
+            latency_cycles=found.latency_cycles,
+            layers=tuple(self._tile_layer(run) for run in found.runs),
+        )
+
+    def _tile_layer(self, run: LayerRun) -> TileLayer:
+        cost, nest = run.cost, run.nest
+        used = {o.role for o in nest.operands} if nest else set[Role]()
+        mapping = cost.mapping if cost else None
+        cuts: dict[str, tuple[int, ...]] = {}
+        if nest and mapping:
+            for operand, cut in zip(nest.operands, mapping.cuts, strict=True):
+                key = operand.role.value
+                cuts[key if key not in cuts else f"{key}2"] = cut
+        return TileLayer(
+            layer=self.graph.layers[run.layer].name,
+            extents=run.extents,
+            memories={role.value: self.memory_name(m) for role, m in run.tops.items() if role in used},
+            unrolling=tuple(f"{u.array_dim}: {u.loop.name} {u.lanes}" for u in nest.unrolled) if nest else (),
+            loops=tuple(f"{loop.dim.name} {loop.size}" for loop in mapping.loops) if mapping else (),
+            cuts=cuts,
+            copies=tuple(self._copy_entry(c) for c in run.copies),
+            energy_pj=run.copy_cost.energy_pj + (cost.energy_pj if cost else 0.0),
+            latency_cycles=run.copy_cost.latency_cycles + (cost.latency_cycles if cost else 0),
+        )
+
+    def _copy_entry(self, copy: Copy) -> CopyEntry:
+        source, target = (self.memory_name(self.arch.paths[p.role][p.level]) for p in (copy.source, copy.target))
+        return CopyEntry(copy.what, copy.tensor, copy.bits, source, target)
+
+    def totals(self, layers: Sequence[LayerEntry], tally: Tally) -> Totals:
+        """Of the whole network."""
+        return Totals(
+            energy_pj=tally.energy_pj,
+            latency_cycles=tally.latency_cycles,
+            macs=sum(layer.macs for layer in layers),
+            dram_read_bits=self._dram(tally.read_bits),
+            dram_write_bits=self._dram(tally.write_bits),
+            network_macs=self.graph.macs,
+            compute_energy_pj=tally.compute_pj,
+            mac_energy_pj=tally.mac_pj,
+            copy_energy_pj=tally.copy_pj,
+            energy_by_memory_pj=self.by_memory(tally),
+            energy_by_operand_pj=self._by_operand(tally),
+            latency=tally.latency,
+            utilisation=self._utilisation(tally),
+            time_s=tally.latency_cycles / self.arch.clock_hz,
+        )
+
+    def coverage(self) -> Coverage:
+        """What share of the network the model covers, by layers, MACs and bytes moved once."""
+        graph = self.graph
+        opaque = [layer for layer in graph.layers if layer.kind is Kind.OPAQUE]
+
+        def touched(layer: Layer) -> int:
+            names = [*dict.fromkeys(s.tensor for s in layer.sources), *layer.outputs]
+            return sum(graph.tensors[n].elements for n in names) + layer.weight_elements
+
+        every = sum(map(touched, graph.layers))
+        hidden = sum(map(touched, opaque))
+        macs = graph.macs
+        return Coverage(
+            layers=len(graph.layers),
+            modelled_layers=len(graph.layers) - len(opaque),
+            macs_share=1.0 if macs == 0 else (macs - sum(layer.macs for layer in opaque)) / macs,
+            bytes_share=1.0 if every == 0 else (every - hidden) / every,
+            opaque=tuple(f"{layer.op} ({layer.name})" for layer in opaque),
+        )
+
+    def hardware(self) -> HardwareInfo:
+        """What the schedule says of its chip."""
+        array = self.arch.array
+        return HardwareInfo(
+            name=self.arch.name,
+            source=self.arch.source,
+            clock_hz=self.arch.clock_hz,
+            units=array.units,
+            input_bits=array.input_bits,
+            weight_bits=array.weight_bits,
+            partial_bits=array.partial_bits,
+            output_bits=array.output_bits,
+            memories=tuple(
+                MemoryInfo(m.name, m.size_bits, m.instances, tuple(r.value for r in m.roles))
+                for m in self.arch.memories
+            ),
+        )
+
+
+def baseline(whole: Sequence[Candidate], energy_pj: float, latency_cycles: int) -> Baseline:
+    """Stacks with one tile each against a schedule's energy and latency."""
+    energy, cycles = sum(c.energy_pj for c in whole), sum(c.latency_cycles for c in whole)
+    return Baseline(
+        energy, cycles, energy / energy_pj if energy_pj else 1.0, cycles / latency_cycles if latency_cycles else 1.0
+    )

@@ -1,0 +1,138 @@
+"""Copies of feature maps between memory levels: what a depth-first schedule moves outside of the loop nests (B.c).
+
+A copy goes hop by hop through neighbouring levels. The copies of one group start together; a port that several of them
+need serves one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from dfc.hwdsl.arch import Arch, Move
+from dfc.ir import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A memory as seen from one role's path; ``level`` counts from the array."""
+
+    role: Role
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """``bits`` of a tensor to be copied; ``what`` says why, for reports ("input", "read H cache", ...)."""
+
+    what: str
+    tensor: str
+    bits: int
+    source: Place
+    target: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One step between neighbouring memories: the ports that it holds, for how long, and what it costs."""
+
+    role: Role
+    sender: int
+    receiver: int
+    send: Move
+    receive: Move
+    cycles: int
+    read_bits: float
+    write_bits: float
+    read_pj: float
+    write_pj: float
+
+
+@dataclass(frozen=True)
+class CopyCost:
+    """What a group of copies costs; energies in pJ by (memory, role), bits moved by memory."""
+
+    energy_pj: float
+    latency_cycles: int
+    memory_pj: dict[tuple[int, Role], float]
+    read_bits: dict[int, float]
+    write_bits: dict[int, float]
+
+
+def _climb(role: Role, start: int, end: int) -> list[tuple[Role, int, int]]:
+    """Hops (role, from level, to level) along one role's path."""
+    step = 1 if end > start else -1
+    return [(role, i, i + step) for i in range(start, end, step)]
+
+
+def route(arch: Arch, source: Place, target: Place) -> list[tuple[Role, int, int]]:
+    """The hops of a copy as (role, from level, to level) on that role's path; none when it stays in one memory."""
+    if source.role is target.role:
+        return _climb(source.role, source.level, target.level)
+    here = arch.paths[source.role]
+    there = arch.paths[target.role]
+    if here[source.level] == there[target.level]:
+        return []
+    for level in range(source.level, len(here)):
+        meet = arch.level(target.role, here[level])
+        if meet >= target.level:
+            return _climb(source.role, source.level, level) + _climb(target.role, meet, target.level)
+    raise ValueError(
+        f"no memory joins the paths of {source.role} and {target.role}"
+    )  # pages are checked for a common top
+
+
+def hops(arch: Arch, copy: Copy) -> list[Hop]:
+    """The hops of a copy with their cost (B.c.2): the wider port waits for the narrower."""
+    found: list[Hop] = []
+    for role, start, end in route(arch, copy.source, copy.target):
+        sender, receiver = arch.memories[arch.paths[role][start]], arch.memories[arch.paths[role][end]]
+        up = end > start
+        out_step, in_step = sender.min_read_bits, receiver.min_write_bits
+        words_out = ceil(copy.bits / out_step) * (out_step / sender.read_bits_per_cycle)
+        words_in = ceil(copy.bits / in_step) * (in_step / receiver.write_bits_per_cycle)
+        found.append(
+            Hop(
+                role=role,
+                sender=arch.paths[role][start],
+                receiver=arch.paths[role][end],
+                send=Move.READ_UP if up else Move.READ_DOWN,
+                receive=Move.WRITE_UP if up else Move.WRITE_DOWN,
+                cycles=max(
+                    ceil(copy.bits / sender.read_bits_per_cycle),
+                    ceil(copy.bits / receiver.write_bits_per_cycle),
+                ),
+                read_bits=words_out * sender.read_bits_per_cycle,
+                write_bits=words_in * receiver.write_bits_per_cycle,
+                read_pj=words_out * sender.read_pj,
+                write_pj=words_in * receiver.write_pj,
+            )
+        )
+    return found
+
+
+def price_copies(arch: Arch, copies: Iterable[Copy]) -> CopyCost:
+    """Energy and time of a group of copies that start together."""
+    energy: dict[tuple[int, Role], float] = {}
+    read: dict[int, float] = {}
+    write: dict[int, float] = {}
+    busy: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for copy in copies:
+        start = 0
+        for hop in hops(arch, copy):
+            for memory, pj in ((hop.sender, hop.read_pj), (hop.receiver, hop.write_pj)):
+                energy[memory, hop.role] = energy.get((memory, hop.role), 0.0) + pj
+            read[hop.sender] = read.get(hop.sender, 0.0) + hop.read_bits
+            write[hop.receiver] = write.get(hop.receiver, 0.0) + hop.write_bits
+            for memory, move in ((hop.sender, hop.send), (hop.receiver, hop.receive)):
+                port = arch.memories[memory].port_of[hop.role, move]
+                busy.setdefault((memory, port), []).append((start, start + hop.cycles))
+            start += hop.cycles
+    return CopyCost(sum(energy.values()), max(map(_port_end, busy.values()), default=0), energy, read, write)
+
+
+def _port_end(spans: list[tuple[int, int]]) -> int:
+    """When a port is done: at the latest end, or later if its transfers had to queue."""
+    queued = min(s for s, _ in spans) + sum(e - s for s, e in spans)
+    return max(queued, max(e for _, e in spans))

@@ -1,0 +1,349 @@
+"""The cost of one stack under one plan: every tile class walked layer by layer, copies between levels included.
+
+Nothing overlaps in time, as in the reference: copies, layers and tiles run one after the other (B.0, B.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dfc.backend_cost.copies import Copy, CopyCost, Place, price_copies
+from dfc.backend_cost.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, stack_levels
+from dfc.backend_cost.mapping_search import FACTOR_LIMIT, MappingCost, Objective, TooSmall, search_mapping
+from dfc.backend_cost.nest import Nest, make_nest
+from dfc.hwdsl.arch import Arch
+from dfc.ir import Axis, Graph, Kind, Layer, Role
+from dfc.passes.stacks import Stack
+from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass
+
+#: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
+_RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
+
+
+class MappingCache:
+    """Best mappings by nest: an identical problem is solved once."""
+
+    def __init__(self, arch: Arch, objective: Objective, factor_limit: int = FACTOR_LIMIT):
+        self.arch = arch
+        self.objective = objective
+        self.factor_limit = factor_limit
+        self._known: dict[Nest, MappingCost | TooSmall] = {}
+
+    @property
+    def searches(self) -> int:
+        """How many different nests were mapped."""
+        return len(self._known)
+
+    def best(self, nest: Nest) -> MappingCost | TooSmall:
+        """The nest's best mapping, or what is too small for any."""
+        found = self._known.get(nest)
+        if found is None:
+            found = search_mapping(nest, self.arch, self.objective, self.factor_limit)
+            self._known[nest] = found
+        return found
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """One layer in one tile class.
+
+    tops: per role the memory at which the operand lives for this tile. Extents are (x, y) of what is computed.
+    """
+
+    layer: int
+    extents: tuple[int, int]
+    tops: dict[Role, int]
+    nest: Nest | None
+    cost: MappingCost | None
+    copies: tuple[Copy, ...]
+    copy_cost: CopyCost
+
+
+@dataclass(frozen=True)
+class ClassCost:
+    """One tile class: its layers in order, and the energy and time of one tile of it."""
+
+    tile: TileClass
+    runs: tuple[LayerRun, ...]
+    energy_pj: float
+    latency_cycles: int
+
+
+@dataclass(frozen=True)
+class StackCost:
+    """A priced plan."""
+
+    plan: DepthFirstPlan
+    levels: StackLevels
+    classes: tuple[ClassCost, ...]
+    energy_pj: float = field(init=False)
+    latency_cycles: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "energy_pj", sum(c.energy_pj * c.tile.count for c in self.classes))
+        object.__setattr__(self, "latency_cycles", sum(c.latency_cycles * c.tile.count for c in self.classes))
+
+
+class StackPricer:
+    """Prices plans of one network on one chip."""
+
+    def __init__(self, graph: Graph, arch: Arch, cache: MappingCache):
+        self.graph = graph
+        self.arch = arch
+        self.cache = cache
+        self.maps = MapSizes(graph, arch)
+        self.ladder = MemoryLadder(arch)
+        self._mapped: dict[object, tuple[Nest, MappingCost, dict[Role, int]] | Infeasible] = {}
+
+    def weight_bits(self, layer: Layer) -> int:
+        """Bits of a layer's constants as the chip stores them."""
+        return layer.weight_elements * self.arch.array.weight_bits
+
+    def price(self, plan: DepthFirstPlan) -> StackCost | Infeasible:
+        """The cost of a plan, or why it does not fit."""
+        layers = [self.graph.layers[i] for i in plan.stack.layers]
+        if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
+            return self._unmodelled(plan, layers[0])
+        levels = stack_levels(self.graph, self.arch, plan, sum(map(self.weight_bits, layers)))
+        if isinstance(levels, Infeasible):
+            return levels
+        classes: list[ClassCost] = []
+        for tile, h_memory in zip(plan.classes, levels.h_memory, strict=True):
+            found = _TileWalk(self, plan.stack, tile, levels, h_memory).walk()
+            if isinstance(found, Infeasible):
+                return found
+            classes.append(found)
+        return StackCost(plan, levels, tuple(classes))
+
+    def _unmodelled(self, plan: DepthFirstPlan, layer: Layer) -> StackCost:
+        """An operator that is not modelled moves its tensors and weights on chip and back; a view moves nothing."""
+        copies: list[Copy] = []
+        if layer.kind is Kind.OPAQUE:
+            sizes = self.graph.tensors
+            for source in layer.sources:
+                bits = sizes[source.tensor].elements * self.arch.array.input_bits
+                copies.append(self._top_copy("opaque input", source.tensor, Role.I, bits, inwards=True))
+            if layer.weight_elements:
+                copies.append(self._top_copy("opaque weights", "", Role.W, self.weight_bits(layer), inwards=True))
+            for name in layer.outputs:
+                bits = sizes[name].elements * self.arch.array.output_bits
+                copies.append(self._top_copy("opaque output", name, Role.O, bits, inwards=False))
+        cost = price_copies(self.arch, copies)
+        run = LayerRun(plan.stack.layers[0], plan.tile, {}, None, None, tuple(copies), cost)
+        classes = tuple(ClassCost(tile, (run,), cost.energy_pj, cost.latency_cycles) for tile in plan.classes[:1])
+        return StackCost(plan, StackLevels((), 0, 0), classes)
+
+    def _top_copy(self, what: str, tensor: str, role: Role, bits: int, *, inwards: bool) -> Copy:
+        top = len(self.arch.paths[role]) - 1
+        outer, inner = Place(role, top), Place(role, max(0, top - 1))
+        return Copy(what, tensor, bits, outer, inner) if inwards else Copy(what, tensor, bits, inner, outer)
+
+    def map_layer(
+        self, index: int, extents: tuple[int, int], want: dict[Role, int]
+    ) -> tuple[Nest, MappingCost, dict[Role, int]] | Infeasible:
+        """The best mapping of a layer tile; ``want`` are levels per role, raised where nothing fits (B.b.3)."""
+        key = (index, extents, tuple(want.items()))
+        found = self._mapped.get(key)
+        if found is None:
+            found = self._mapped[key] = self._map_layer(index, extents, want)
+        return found
+
+    def _map_layer(
+        self, index: int, extents: tuple[int, int], want: dict[Role, int]
+    ) -> tuple[Nest, MappingCost, dict[Role, int]] | Infeasible:
+        layer = self.graph.layers[index]
+        t = self.graph.tensors[layer.output].spatial[Axis.T]
+        last = {role: len(path) - 1 for role, path in self.arch.paths.items()}
+        cost: MappingCost | TooSmall | None = None
+        for more_o, more_i in _RETRIES:
+            tops = dict(want)
+            tops[Role.O] = min(want[Role.O] + more_o, last[Role.O])
+            tops[Role.I] = min(want[Role.I] + more_i, last[Role.I])
+            nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, {r: n + 1 for r, n in tops.items()})
+            cost = self.cache.best(nest)
+            if isinstance(cost, MappingCost):
+                return nest, cost, tops
+        assert isinstance(cost, TooSmall)
+        memory = self.arch.memories[cost.memory]
+        return Infeasible(
+            f"a tile of layer '{layer.name}'",
+            cost.needed_bits,
+            memory.name,
+            memory.size_bits,
+            f"memory '{memory.name}' must hold at least one element for each lane that it serves",
+        )
+
+
+class _TileWalk:
+    """Walks the layers of a stack for one tile class."""
+
+    def __init__(self, pricer: StackPricer, stack: Stack, tile: TileClass, levels: StackLevels, h_memory: int):
+        self.pricer = pricer
+        self.graph = pricer.graph
+        self.arch = pricer.arch
+        self.stack = stack
+        self.tile = tile
+        self.levels = levels
+        self.h_memory = h_memory
+        self.steps: dict[str, tuple[TensorStep, TensorStep]] = {
+            name: (x, y) for (name, x), (_, y) in zip(tile.x.tensors, tile.y.tensors, strict=True)
+        }
+        self.home: dict[str, Place] = {}  # where a feature map's fresh part lies
+        self.pending: list[Copy] = []  # writes that run before the next layer
+
+    def walk(self) -> ClassCost | Infeasible:
+        """Price every layer in order."""
+        runs: list[LayerRun] = []
+        for i, reads_x, reads_y in zip(self.stack.layers, self.tile.x.reads, self.tile.y.reads, strict=True):
+            run = self._layer(i, reads_x, reads_y)
+            if isinstance(run, Infeasible):
+                return run
+            if run is not None:
+                runs.append(run)
+        energy = sum(r.copy_cost.energy_pj + (r.cost.energy_pj if r.cost else 0.0) for r in runs)
+        cycles = sum(r.copy_cost.latency_cycles + (r.cost.latency_cycles if r.cost else 0) for r in runs)
+        return ClassCost(self.tile, tuple(runs), energy, cycles)
+
+    def _layer(
+        self, index: int, reads_x: tuple[ReadStep, ...], reads_y: tuple[ReadStep, ...]
+    ) -> LayerRun | Infeasible | None:
+        layer = self.graph.layers[index]
+        x, y = self.steps[layer.output]
+        if x.fresh == 0 or y.fresh == 0:
+            return None  # all that later layers need was computed by earlier tiles
+        extents = (x.fresh, y.fresh)
+        found = self.pricer.map_layer(index, extents, self._wanted_levels(layer, extents, reads_x, reads_y))
+        if isinstance(found, Infeasible):
+            return found
+        nest, cost, tops = found
+        fetched, rest = self._arrivals(layer, tops, reads_x, reads_y)
+        group = [*self.pending, *rest]
+        before = price_copies(self.arch, group)
+        if fetched:  # the stack's input arrives before anything else may use it
+            before = _in_sequence(price_copies(self.arch, fetched), before)
+        self.pending = self._departures(layer, tops)
+        memories = {role: self.arch.paths[role][level] for role, level in tops.items()}
+        return LayerRun(index, extents, memories, nest, cost, (*fetched, *group), before)
+
+    def _wanted_levels(
+        self,
+        layer: Layer,
+        extents: tuple[int, int],
+        reads_x: tuple[ReadStep, ...],
+        reads_y: tuple[ReadStep, ...],
+    ) -> dict[Role, int]:
+        maps, ladder = self.pricer.maps, self.pricer.ladder
+        window_bits = sum(
+            maps.region_bits(s.tensor, rx.window, ry.window)
+            for s, rx, ry in zip(layer.sources, reads_x, reads_y, strict=True)
+        )
+        i_level = ladder.lowest(Role.I, window_bits)
+        i_memory = self.arch.paths[Role.I][i_level]
+        if self._only_outside(layer.output):
+            o_level = len(self.arch.paths[Role.O]) - 1
+        else:
+            out_bits = maps.region_bits(layer.output, *extents)
+            o_level = ladder.lowest(Role.O, out_bits, (i_memory, window_bits))
+        everything = self.tile.first or any(o.role is Role.W and not o.constant for o in layer.inputs)
+        w_level = len(self.arch.paths[Role.W]) - 1 if everything else self.levels.weight_level
+        return {Role.O: o_level, Role.W: w_level, Role.I: i_level}
+
+    def _only_outside(self, tensor: str) -> bool:
+        """Whether a tensor leaves the stack and no layer in it reads it."""
+        return tensor in self.stack.outputs and not any(c in self.stack.layers for c in self.graph.consumers[tensor])
+
+    def _arrivals(
+        self,
+        layer: Layer,
+        tops: dict[Role, int],
+        reads_x: tuple[ReadStep, ...],
+        reads_y: tuple[ReadStep, ...],
+    ) -> tuple[list[Copy], list[Copy]]:
+        """Copies that bring a layer's inputs to its input level: (from outside the stack, from within)."""
+        here = Place(Role.I, tops[Role.I])
+        fetched: list[Copy] = []
+        within: list[Copy] = []
+        seen: set[str] = set()
+        for source, rx, ry in zip(layer.sources, reads_x, reads_y, strict=True):
+            name = source.tensor
+            if name in seen:
+                continue
+            seen.add(name)
+            x, y = self.steps[name]
+            fresh = self.pricer.maps.region_bits(name, x.fresh, y.fresh)
+            if name in self.stack.inputs and name not in self.home:
+                outside = Place(Role.I, len(self.arch.paths[Role.I]) - 1)
+                fetched += self._copy("input", name, fresh, outside, here)
+                self.home[name] = here
+                self.pending += self._stores(name, here)
+            else:
+                within += self._copy("feature map", name, fresh, self.home.get(name, here), here)
+            within += self._cache_reads(name, rx, ry, here)
+        return fetched, within
+
+    def _cache_reads(self, name: str, rx: ReadStep, ry: ReadStep, here: Place) -> list[Copy]:
+        """What earlier tiles left of an input: whole columns of the window, and rows of the remaining columns."""
+        maps = self.pricer.maps
+        columns = maps.region_bits(name, rx.cached, ry.window)
+        rows = maps.region_bits(name, rx.window - rx.cached, ry.cached)
+        h_place = Place(Role.I, self.arch.level(Role.I, self.h_memory))
+        v_place = Place(Role.I, self.arch.level(Role.I, self.levels.v_memory))
+        return [
+            *self._copy("read H cache", name, columns, h_place, here),
+            *self._copy("read V cache", name, rows, v_place, here),
+        ]
+
+    def _stores(self, name: str, home: Place) -> list[Copy]:
+        """What this tile leaves of a feature map for later ones."""
+        x, y = self.steps[name]
+        maps = self.pricer.maps
+        rows = maps.region_bits(name, x.fresh, y.stored)
+        columns = maps.region_bits(name, x.stored, y.fresh - y.stored)
+        h_place = Place(home.role, self.arch.level(home.role, self.h_memory))
+        v_place = Place(home.role, self.arch.level(home.role, self.levels.v_memory))
+        return [
+            *self._copy("write V cache", name, rows, home, v_place),
+            *self._copy("write H cache", name, columns, home, h_place),
+        ]
+
+    def _departures(self, layer: Layer, tops: dict[Role, int]) -> list[Copy]:
+        """What a layer's output leaves behind: caches, and a copy off chip where others outside the stack read it."""
+        home = Place(Role.O, tops[Role.O])
+        self.home[layer.output] = home
+        left = self._stores(layer.output, home)
+        if layer.output in self.stack.outputs and not self._only_outside(layer.output):
+            x, y = self.steps[layer.output]
+            bits = self.pricer.maps.region_bits(layer.output, x.fresh, y.fresh)
+            left += self._copy("output", layer.output, bits, home, Place(Role.O, len(self.arch.paths[Role.O]) - 1))
+        return left
+
+    def _copy(self, what: str, name: str, bits: int, source: Place, target: Place) -> list[Copy]:
+        """The copy as a list; none when there is nothing to move or nowhere to go."""
+        same = self.arch.paths[source.role][source.level] == self.arch.paths[target.role][target.level]
+        return [] if bits == 0 or same else [Copy(what, name, bits, source, target)]
+
+
+def _in_sequence(first: CopyCost, then: CopyCost) -> CopyCost:
+    """Two groups of copies one after the other."""
+
+    def merged(a: dict[int, float], b: dict[int, float]) -> dict[int, float]:
+        return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in a.keys() | b.keys()}
+
+    energy = {
+        k: first.memory_pj.get(k, 0.0) + then.memory_pj.get(k, 0.0)
+        for k in first.memory_pj.keys() | then.memory_pj.keys()
+    }
+    return CopyCost(
+        first.energy_pj + then.energy_pj,
+        first.latency_cycles + then.latency_cycles,
+        energy,
+        merged(first.read_bits, then.read_bits),
+        merged(first.write_bits, then.write_bits),
+    )
+
+
+def plans_cost(costs: Iterable[StackCost]) -> tuple[float, int]:
+    """Energy and latency of stacks that run one after the other."""
+    found = list(costs)
+    return sum(c.energy_pj for c in found), sum(c.latency_cycles for c in found)

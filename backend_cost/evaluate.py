@@ -1,0 +1,306 @@
+"""Energy and latency of a batch of mappings, from tables over points.
+
+A batch is a set of loop orders and, per operand and memory, where each order is cut: loops before the cut stay below
+the memory's upper boundary. Sections B.e.2, B.e.6 to B.e.9 of docs/cost-model.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dfc.backend_cost.tables import Bools, Floats, Ints, Link, Tables
+from dfc.hwdsl.arch import Move
+from dfc.ir import Dim
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Mappings of one nest.
+
+    loop_dim:  (mappings, loops) the dimension of each loop, innermost first.
+    point:     (mappings, loops + 1) index into the tables' points of the first i loops.
+    cuts:      per operand (mappings, memories): how many loops lie below each memory's upper boundary.
+    """
+
+    loop_dim: Ints
+    point: Ints
+    cuts: tuple[Ints, ...]
+
+    def take(self, rows: Ints) -> Batch:
+        """The mappings at ``rows``."""
+        return Batch(self.loop_dim[rows], self.point[rows], tuple(c[rows] for c in self.cuts))
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Cycles per mapping: stalls, loading before the first operation, offloading after the last."""
+
+    ideal_cycles: int
+    stall_cycles: Ints
+    loading_cycles: Ints
+    offloading_cycles: Ints
+    port_stall_cycles: dict[tuple[int, int], Ints]  # (memory, port) -> slack (negative) or stall
+
+    @property
+    def running_cycles(self) -> Ints:
+        """Compute and stall (the reference's latency_total0)."""
+        return self.ideal_cycles + self.stall_cycles
+
+    @property
+    def total_cycles(self) -> Ints:
+        """Compute, stall and loading (the reference's latency_total1, which its paper uses)."""
+        return self.running_cycles + self.loading_cycles
+
+
+def effective_cuts(tables: Tables, batch: Batch) -> tuple[Ints, ...]:
+    """Cuts moved outwards over loops that do not change what the memory holds (stationary merge-down, B.e.2)."""
+    moved: list[Ints] = []
+    loops = batch.loop_dim.shape[1]
+    rows = np.arange(len(batch.loop_dim))[:, None]
+    for table, cuts in zip(tables.operands, batch.cuts, strict=True):
+        idle = np.array([table.operand.irrelevant(d) for d in Dim])[batch.loop_dim]
+        skip = np.full((len(idle), loops + 1), loops, dtype=np.int64)
+        for i in range(loops - 1, -1, -1):
+            skip[:, i] = np.where(idle[:, i], skip[:, i + 1], i)
+        moved.append(skip[rows, cuts])
+    return tuple(moved)
+
+
+def energy_pj(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Floats:
+    """Total energy of each mapping; ``cuts`` are the effective ones."""
+    total = np.full(len(batch.point), tables.fixed_pj)
+    rows = np.arange(len(batch.point))
+    for table, cut in zip(tables.operands, cuts, strict=True):
+        for a in range(1, len(table.energy_pj)):
+            total += table.energy_pj[a][batch.point[rows, cut[:, a - 1]]]
+    return total
+
+
+@dataclass(frozen=True)
+class _Active:
+    """A link of every mapping on its port."""
+
+    link: Link
+    period: Ints
+    count: Ints
+    transfer: Ints
+    allowed: Ints
+    active: Bools
+
+
+class _Timing:
+    """Evaluates the latency of a batch; one method per step of B.e.6 to B.e.8."""
+
+    def __init__(self, tables: Tables, batch: Batch, cuts: tuple[Ints, ...]):
+        self.tables = tables
+        self.batch = batch
+        self.cuts = cuts
+        self.rows = np.arange(len(batch.point))
+        self.cycles = tables.cycles.astype(np.int64)
+
+    def boundary_point(self, operand: int, a: int) -> Ints:
+        """Point of boundary ``a``; the tables' first point (nothing below) for boundary 0."""
+        if a == 0:
+            return self.batch.point[:, 0]
+        return self.batch.point[self.rows, self.cuts[operand][:, a - 1]]
+
+    def _trailing(self, operand: int, a: int, keep: Bools) -> Ints:
+        """Product of the outermost run of ``keep`` loops just below boundary ``a`` (within one memory's loops)."""
+        if a == 0:
+            return np.ones(len(self.rows), dtype=np.int64)
+        flags = keep[self.batch.loop_dim]
+        loops = flags.shape[1]
+        start = np.zeros((len(flags), loops + 1), dtype=np.int64)
+        for i in range(loops):
+            start[:, i + 1] = np.where(flags[:, i], start[:, i], i + 1)
+        cut = self.cuts[operand][:, a - 1]
+        floor = self.cuts[operand][:, a - 2] if a > 1 else np.zeros_like(cut)
+        first = np.maximum(start[self.rows, cut], floor)
+        return self.cycles[self.batch.point[self.rows, cut]] // self.cycles[self.batch.point[self.rows, first]]
+
+    def double_buffers(self) -> list[list[Bools]]:
+        """Per operand and memory: whether the next tile may be fetched while this one is in use (B.e.6)."""
+        held: dict[int, Floats] = {}
+        share: list[list[Floats]] = []
+        for i, table in enumerate(self.tables.operands):
+            keep = np.array([table.operand.relevant(d) for d in Dim])
+            parts: list[Floats] = []
+            for m, memory in enumerate(table.operand.memories):
+                bits = table.data_bits[m][self.boundary_point(i, m + 1)]
+                part = np.floor(bits / self._trailing(i, m + 1, keep)) / self.tables.arch.memories[memory].size_bits
+                parts.append(part)
+                held[memory] = held.get(memory, np.zeros(len(self.rows))) + part
+            share.append(parts)
+        granted: list[list[Bools]] = []
+        for table, parts in zip(self.tables.operands, share, strict=True):
+            row: list[Bools] = []
+            for memory, part in zip(table.operand.memories, parts, strict=True):
+                free = held[memory] <= 0.5
+                fits = ~free & (part <= 1 - held[memory])
+                held[memory] = np.where(fits, held[memory] + part, held[memory])
+                row.append(free | fits)
+            granted.append(row)
+        return granted
+
+    def activities(self) -> list[_Active]:
+        """Every link with its period, how often it runs, and the cycles it may take without stalling (B.e.4)."""
+        buffered = self.double_buffers()
+        found: list[_Active] = []
+        never = np.zeros(len(self.rows), dtype=bool)
+        for i, table in enumerate(self.tables.operands):
+            idle = np.array([table.operand.irrelevant(d) for d in Dim])
+            by_boundary: dict[int, tuple[Ints, Ints, Ints, Ints]] = {}
+            for link in table.links:
+                a = link.boundary
+                if a not in by_boundary:
+                    at = self.boundary_point(i, a)
+                    period = self.cycles[at]
+                    window = period // self._trailing(i, a, idle)
+                    by_boundary[a] = (at, period, self.tables.total_cycles // period, window)
+                at, period, count, window = by_boundary[a]
+                double = buffered[i][a - 1] if a else never
+                found.append(
+                    _Active(
+                        link=link,
+                        period=period,
+                        count=count,
+                        transfer=link.transfer_cycles[at],
+                        allowed=np.where(double, period, window),
+                        active=link.active[at],
+                    )
+                )
+        return found
+
+    def stalls(self) -> tuple[Ints, dict[tuple[int, int], Ints]]:
+        """Stall cycles of the nest, and slack or stall of each port (B.e.7)."""
+        by_port: dict[tuple[int, int], list[_Active]] = {}
+        for activity in self.activities():
+            memory = self.tables.arch.memories[activity.link.memory]
+            role = self.tables.operands[activity.link.operand].operand.role
+            port = memory.port_of[role, activity.link.move]
+            by_port.setdefault((activity.link.memory, port), []).append(activity)
+        slack = {port: port_slack(found) for port, found in by_port.items()}
+        worst = np.zeros(len(self.rows), dtype=np.int64)
+        for value in slack.values():
+            worst = np.maximum(worst, value)
+        return worst, slack
+
+    def _pair_cycles(self, operand: int, lower: int) -> tuple[Ints, int]:
+        """Cycles to move one tile between memories ``lower`` and ``lower + 1`` (inputs: down), and ports shared."""
+        table = self.tables.operands[operand]
+        at = self.boundary_point(operand, lower + 1)
+        wanted = {(lower, Move.WRITE_DOWN), (lower + 1, Move.READ_DOWN)}
+        links = [k for k in table.links if (k.level, k.move) in wanted and k.boundary == lower + 1]
+        both: Ints = np.stack([k.transfer_cycles[at] * k.active[at] for k in links]).max(axis=0)
+        return both, sum(self._serves_two_inputs(k) for k in links)
+
+    def _serves_two_inputs(self, link: Link) -> bool:
+        """Whether the link's port also serves another input operand."""
+        memory = self.tables.arch.memories[link.memory]
+        port = memory.port_of[self.tables.operands[link.operand].operand.role, link.move]
+        users: set[int] = set()
+        for i, table in enumerate(self.tables.operands):
+            if not table.operand.is_output and link.memory in table.operand.memories:
+                level = table.operand.memories.index(link.memory)
+                moves = [Move.READ_DOWN] + [Move.WRITE_DOWN] * (level < len(table.operand.memories) - 1)
+                if any(memory.port_of[table.operand.role, m] == port for m in moves):
+                    users.add(i)
+        return len(users) > 1
+
+    def loading(self) -> Ints:
+        """Cycles before the first operation: every level below the top is filled once (B.e.8)."""
+        zero = np.zeros(len(self.rows), dtype=np.int64)
+        parts: list[tuple[Ints, Ints, Ints]] = []  # individual, half shared, shared
+        for i, table in enumerate(self.tables.operands):
+            if table.operand.is_output:
+                continue
+            single, half, shared = zero, zero, zero
+            for lower in range(len(table.operand.memories) - 1):
+                cycles, ports = self._pair_cycles(i, lower)
+                if ports == 2:
+                    shared = shared + cycles
+                elif ports == 1:
+                    half = cycles  # overwritten as in the reference (C2)
+                else:
+                    single = single + cycles
+            parts.append((single, half, shared))
+        if not parts:
+            return zero
+        if len(parts) == 1:
+            return parts[0][0]
+        (ind_a, half_a, sh_a), (ind_b, half_b, sh_b) = parts[0], parts[1]
+        first = sh_a + np.maximum(sh_b + half_b + ind_b, half_a + ind_a)
+        second = sh_b + np.maximum(sh_a + half_a + ind_a, half_b + ind_b)
+        sooner: Ints = np.minimum(first, second)
+        return sooner
+
+    def offloading(self) -> Ints:
+        """Cycles after the last operation: the last tile of outputs climbs to the top (B.e.8)."""
+        zero = np.zeros(len(self.rows), dtype=np.int64)
+        for i, table in enumerate(self.tables.operands):
+            n = len(table.operand.memories)
+            if not table.operand.is_output or n < 2:
+                continue
+            at = self.boundary_point(i, n - 1)
+            wanted = {(n - 2, Move.READ_UP), (n - 1, Move.WRITE_UP)}
+            links = [k for k in table.links if (k.level, k.move) in wanted and k.boundary == n - 1]
+            slowest: Ints = np.stack([k.transfer_cycles[at] for k in links]).max(axis=0)
+            return slowest + (n - 2)
+        return zero
+
+
+def port_slack(found: list[_Active]) -> Ints:
+    """Cycles by which a port's transfers exceed (or, negative, stay within) what they are allowed (B.e.7)."""
+    active = np.stack([f.active for f in found])
+    slack: Ints = np.stack([(f.transfer - f.allowed) * (f.count - 1) for f in found]) * active
+    if len(found) == 1:
+        only: Ints = slack[0]
+        return only
+    demand = (np.stack([f.allowed * (f.count - 1) for f in found]) * active).sum(axis=0)
+    late: Ints = np.maximum(slack, 0).sum(axis=0)
+    early = np.minimum(slack, 0).sum(axis=0)
+    shared = late + np.maximum(0, early + demand - _available(found))
+    alone: Ints = slack.sum(axis=0)
+    worst: Ints = np.where(active.sum(axis=0) > 1, shared, alone)
+    return worst
+
+
+def _available(found: list[_Active]) -> Ints:
+    """Cycles in which at least one transfer of the port is allowed (U of B.e.7).
+
+    Periods are products of the first loops of one order, so each divides every longer one, and the union of the
+    periodic windows follows by recursion from the longest period to the shortest, not from an array as long as it.
+    """
+    always = np.stack([f.active & (f.allowed == f.period) for f in found]).max(axis=0)
+    total = found[0].period * found[0].count
+    periods = np.stack([np.where(f.active, f.period, 1) for f in found])
+    allowed = np.stack([np.where(f.active, f.allowed, 0) for f in found])
+    order = np.argsort(periods, axis=0, kind="stable")
+    periods = np.take_along_axis(periods, order, axis=0)
+    allowed = np.take_along_axis(allowed, order, axis=0)
+    longest: Ints = periods[-1]
+    covered = longest - _uncovered(periods, allowed, len(found) - 1, longest)
+    available: Ints = np.where(always, total, total // longest * covered)
+    return available
+
+
+def _uncovered(periods: Ints, allowed: Ints, last: int, until: Ints) -> Ints:
+    """Cycles of ``[0, until)`` in which none of the first ``last + 1`` windows is open."""
+    if last < 0:
+        return until
+    behind: Ints = allowed[last]
+    per_period = _uncovered(periods, allowed, last - 1, periods[last]) - _uncovered(periods, allowed, last - 1, behind)
+    whole, rest = np.divmod(until, periods[last])
+    head = _uncovered(periods, allowed, last - 1, rest)
+    open_in_rest: Ints = np.minimum(allowed[last], rest)
+    uncovered: Ints = whole * per_period + head - _uncovered(periods, allowed, last - 1, open_in_rest)
+    return uncovered
+
+
+def latency(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Latency:
+    """Cycles of each mapping; ``cuts`` are the effective ones."""
+    timing = _Timing(tables, batch, cuts)
+    stall, slack = timing.stalls()
+    return Latency(tables.total_cycles, stall, timing.loading(), timing.offloading(), slack)

@@ -1,0 +1,167 @@
+"""Which tile and overlap mode each stack gets: every mode over a grid of tiles, then a descent around the best.
+
+Stacks run one after the other and meet in DRAM, so energy and latency add up over them: the least of either is the
+least of each stack, and the least product is found on the combined frontier of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from dfc.backend_cost.engine import StackCost, StackPricer
+from dfc.backend_cost.levels import Infeasible
+from dfc.backend_cost.mapping_search import Objective
+from dfc.passes.stacks import Stack, stands_alone
+from dfc.passes.tiles import Overlap, Tiler
+
+#: plans per stack that the coarse grid aims at, times layers: long stacks get a coarser grid
+_GRID_EFFORT = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A priced tile and mode of a stack."""
+
+    tile: tuple[int, int]
+    overlap: Overlap
+    energy_pj: float
+    latency_cycles: int
+
+
+Progress = Callable[[str], None]
+
+
+def halvings(size: int) -> list[int]:
+    """Tile sizes that cut a map of ``size`` into 1, 2, 4, ... nearly equal parts, largest first."""
+    found: list[int] = []
+    parts = 1
+    while True:
+        tile = -(-size // parts)
+        if not found or tile < found[-1]:
+            found.append(tile)
+        if tile == 1:
+            return found
+        parts *= 2
+
+
+class StackSearch:
+    """Prices tiles and modes of one stack and remembers all."""
+
+    def __init__(self, pricer: StackPricer, stack: Stack, progress: Progress | None = None):
+        self.pricer = pricer
+        self.stack = stack
+        self.tiler = Tiler(pricer.graph, stack)
+        self.progress = progress
+        self.found: dict[tuple[tuple[int, int], Overlap], Candidate | Infeasible] = {}
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """The tile that is the whole map."""
+        return self.tiler.extents
+
+    def price(self, tile: tuple[int, int], overlap: Overlap) -> Candidate | Infeasible:
+        """The cost of a tile size and mode; a tile that spans an axis has no overlap along it."""
+        tile = (min(tile[0], self.whole[0]), min(tile[1], self.whole[1]))
+        key = (tile, overlap)
+        if key not in self.found:
+            cost = self.pricer.price(self.tiler.plan(tile, overlap))
+            if isinstance(cost, StackCost):
+                self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles)
+            else:
+                self.found[key] = cost
+            if self.progress:
+                self.progress(f"{tile[0]}x{tile[1]} {overlap.value}")
+        return self.found[key]
+
+    def candidates(self) -> list[Candidate]:
+        """All that fit, cheapest energy first."""
+        fit = [c for c in self.found.values() if isinstance(c, Candidate)]
+        return sorted(fit, key=lambda c: (c.energy_pj, c.latency_cycles, -c.tile[0] * c.tile[1]))
+
+    def explore(self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective) -> None:
+        """Price what the user left open: modes in ``overlaps``, and tiles unless one is given."""
+        if tile is not None:
+            for overlap in overlaps:
+                self.price(tile, overlap)
+            return
+        self.price(self.whole, overlaps[0])
+        if all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
+            return
+        xs, ys = (halvings(n) for n in self.whole)
+        stride = self._grid_stride(len(xs) * len(ys) * len(overlaps))
+        for y in ys[::stride]:
+            for x in xs[::stride]:
+                for overlap in _useful(overlaps, (x, y), self.whole):
+                    self.price((x, y), overlap)
+        for overlap in overlaps:
+            self._descend(overlap, xs, ys, objective)
+
+    def _grid_stride(self, plans: int) -> int:
+        stride = 2
+        while plans / stride**2 * len(self.stack.layers) > _GRID_EFFORT and stride < 4:
+            stride += 1
+        return stride
+
+    def _descend(self, overlap: Overlap, xs: list[int], ys: list[int], objective: Objective) -> None:
+        """From the mode's best grid point to neighbouring tile sizes for as long as one is better."""
+        mine = [c for c in self.candidates() if c.overlap is overlap]
+        if not mine:
+            return
+        best = min(mine, key=lambda c: score(c, objective))
+        overall = min(self.candidates(), key=lambda c: score(c, objective))
+        if score(best, objective) > 1.5 * score(overall, objective):
+            return  # this mode is far behind: not worth refining
+        while True:
+            i, j = xs.index(best.tile[0]), ys.index(best.tile[1])
+            around = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+            tiles = [(xs[a], ys[b]) for a, b in around if 0 <= a < len(xs) and 0 <= b < len(ys)]
+            priced = [self.price(t, overlap) for t in tiles]
+            better = min((c for c in priced if isinstance(c, Candidate)), key=lambda c: score(c, objective))
+            if score(better, objective) >= score(best, objective):
+                return
+            best = better
+
+
+def _useful(overlaps: Sequence[Overlap], tile: tuple[int, int], whole: tuple[int, int]) -> list[Overlap]:
+    """Of the modes, one of each that differ for this tile: along an axis that it spans nothing is kept."""
+    seen: dict[tuple[bool, bool], Overlap] = {}
+    for overlap in overlaps:
+        _, keep_y, keep_x = overlap.keeps
+        seen.setdefault((keep_x and tile[0] < whole[0], keep_y and tile[1] < whole[1]), overlap)
+    return list(seen.values())
+
+
+def score(candidate: Candidate, objective: Objective) -> float:
+    """What the objective wants least of."""
+    if objective is Objective.ENERGY:
+        return candidate.energy_pj
+    if objective is Objective.LATENCY:
+        return float(candidate.latency_cycles)
+    return candidate.energy_pj * candidate.latency_cycles
+
+
+def best_combination(choices: Sequence[Sequence[Candidate]], objective: Objective) -> list[Candidate]:
+    """One candidate per stack so that the network's total is least; ties by energy, then latency."""
+    if objective is not Objective.EDP:
+        other = Objective.LATENCY if objective is Objective.ENERGY else Objective.ENERGY
+        return [min(c, key=lambda x: (score(x, objective), score(x, other))) for c in choices]
+    frontier: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
+    for candidates in choices:
+        sums = (
+            (energy + c.energy_pj, cycles + c.latency_cycles, (*picked, i))
+            for energy, cycles, picked in frontier
+            for i, c in enumerate(candidates)
+        )
+        frontier = _pareto(sums)
+    picked = min(frontier, key=lambda f: (f[0] * f[1], f[0], f[1]))[2]
+    return [candidates[i] for candidates, i in zip(choices, picked, strict=True)]
+
+
+def _pareto(points: Iterable[tuple[float, int, tuple[int, ...]]]) -> list[tuple[float, int, tuple[int, ...]]]:
+    """The points that no other beats in energy and latency."""
+    kept: list[tuple[float, int, tuple[int, ...]]] = []
+    for point in sorted(points):
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return kept

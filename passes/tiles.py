@@ -1,0 +1,245 @@
+"""Depth-first tiles: which part of every feature map each tile computes, reads, and leaves for its neighbours.
+
+Rows and columns do not mix: what a tile does along X depends on its column alone, along Y on its row alone. So one axis
+is analysed at a time, tile after tile, and tiles that behave alike along both axes form a class with a count.
+
+Along an axis on which the overlap is kept, a layer computes only positions that no earlier tile computed, and the
+positions that later tiles still need wait in a cache. Along an axis on which it is recomputed, it computes everything
+its consumers ask for. Regions are exact: padding, strides, dilation, branches of different lag and map borders all
+follow from the axis maps. Every map is computed as a whole, to its borders (section "Tiles" of docs/depth-first.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dfc.ir import EMPTY, Axis, Graph, Interval
+from dfc.passes.stacks import Stack
+
+
+class Overlap(StrEnum):
+    """What happens to the positions that neighbouring tiles both need: horizontally (X) and vertically (Y)."""
+
+    RECOMPUTE = "recompute"
+    H_CACHED = "h-cached"
+    V_CACHED = "v-cached"
+    CACHED = "cached"
+
+    @property
+    def keeps(self) -> tuple[bool, bool, bool]:
+        """Per axis (t, y, x) whether overlap is kept; T is never tiled."""
+        return (
+            False,
+            self in (Overlap.V_CACHED, Overlap.CACHED),
+            self in (Overlap.H_CACHED, Overlap.CACHED),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStep:
+    """What one tile does with one feature map along one axis, in positions.
+
+    fresh:  computed by this tile (or, for a stack's input, fetched).
+    stored: of those, how many later tiles still need: they go into the cache.
+    waiting: how many positions the cache holds when this tile is done.
+    """
+
+    fresh: int
+    stored: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStep:
+    """What one layer reads of one source along one axis: the whole window, and what of it earlier tiles left."""
+
+    window: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class AxisStep:
+    """One tile along one axis: per tensor of the stack, and per layer and source in order."""
+
+    tensors: tuple[tuple[str, TensorStep], ...]
+    reads: tuple[tuple[ReadStep, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisTiles:
+    """The distinct steps along an axis in order of appearance, how many tiles take each, and the first tile's."""
+
+    steps: tuple[AxisStep, ...]
+    counts: tuple[int, ...]
+    tiles: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileClass:
+    """Tiles that compute, read and keep the same amounts.
+
+    ``first`` marks the class of the stack's first tile alone: it is the one that brings the weights.
+    """
+
+    x: AxisStep
+    y: AxisStep
+    count: int
+    first: bool
+
+
+@dataclass(frozen=True)
+class DepthFirstPlan:
+    """A stack cut into tiles of (x, y) positions of its last output, with what happens to overlap."""
+
+    stack: Stack
+    tile: tuple[int, int]
+    overlap: Overlap
+    classes: tuple[TileClass, ...]
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles there are."""
+        return sum(c.count for c in self.classes)
+
+
+def edges(size: int, tile: int) -> list[int]:
+    """Tile borders along an axis; what does not divide evenly makes the *first* tile smaller, as in the reference."""
+    first = size % tile or min(tile, size)
+    return [0, *range(first, size + 1, tile)]
+
+
+class _AxisWalk:
+    """Walks the tiles of a stack along one axis."""
+
+    def __init__(self, graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool):
+        self.graph = graph
+        self.stack = stack
+        self.axis = axis
+        self.keep = keep
+        self.layers = [graph.layers[i] for i in stack.layers]
+        self.names = [*stack.inputs, *dict.fromkeys(t for layer in self.layers for t in layer.outputs)]
+        self.size = {name: graph.tensors[name].spatial[axis] for name in self.names}
+        self.borders = edges(self.size[stack.outputs[-1]], min(tile, self.size[stack.outputs[-1]]))
+        self.tiles = len(self.borders) - 1
+
+    def own_part(self, name: str, tile: int) -> Interval:
+        """What of a stack output a tile must complete; outputs of another size are shared out in proportion."""
+        total, size = self.borders[-1], self.size[name]
+        lo, hi = (-(-self.borders[tile + i] * size // total) for i in (0, 1))
+        return Interval(lo, hi)
+
+    def demands(self, tile: int, done: Mapping[str, int]) -> tuple[dict[str, Interval], dict[str, Interval]]:
+        """Per tensor what the tile needs of it, and what of that nobody has computed yet."""
+        needed = dict.fromkeys(self.names, EMPTY)
+        fresh: dict[str, Interval] = {}
+        for name in self.stack.outputs:
+            needed[name] = self.own_part(name, tile)
+        for layer in reversed(self.layers):
+            for name in layer.outputs:
+                needed[name] = self._without_gaps(needed[name], tile, done[name], self.size[name])
+                fresh[name] = self._fresh(needed[name], done[name])
+            span = fresh[layer.output]
+            for source in layer.sources:
+                ask = source.maps[self.axis].needs(span, self.size[source.tensor])
+                needed[source.tensor] = needed[source.tensor].hull(ask)
+        for name in self.stack.inputs:
+            fresh[name] = self._fresh(needed[name], done[name])
+        return needed, fresh
+
+    def _without_gaps(self, needed: Interval, tile: int, done: int, size: int) -> Interval:
+        """A tile begins no later than its neighbour ended, and the last one ends at the map's border.
+
+        So every map is computed as a whole, also where its consumer skips positions, and without recomputation what is
+        executed equals what the network counts.
+        """
+        lo, hi = (needed.lo, needed.hi) if needed.size else (done, done)
+        return Interval(min(lo, done), size if tile == self.tiles - 1 else hi)
+
+    def _fresh(self, needed: Interval, done: int) -> Interval:
+        if not self.keep:
+            return needed
+        lo = max(needed.lo, done)
+        return Interval(lo, needed.hi) if needed.hi > lo else EMPTY
+
+    def walk(self) -> AxisTiles:
+        """All tiles, gathered into distinct steps."""
+        done = dict.fromkeys(self.names, 0)
+        history: list[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]] = []
+        for tile in range(self.tiles):
+            needed, fresh = self.demands(tile, done)
+            history.append((fresh, dict(done), needed))
+            for name, span in fresh.items():
+                done[name] = max(done[name], span.hi)
+        steps: list[AxisStep] = []
+        later: dict[str, int] = {}  # per tensor the first position that any later tile needs
+        for fresh, before, needed in reversed(history):
+            steps.append(self._step(fresh, before, later))
+            later |= {name: span.lo for name, span in needed.items() if span.size}
+        counts: dict[AxisStep, int] = {}
+        for step in reversed(steps):
+            counts[step] = counts.get(step, 0) + 1
+        return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
+
+    def _step(self, fresh: Mapping[str, Interval], before: Mapping[str, int], later: Mapping[str, int]) -> AxisStep:
+        tensors: list[tuple[str, TensorStep]] = []
+        for name in self.names:
+            stored = waiting = 0
+            if self.keep and name in later:
+                end = max(before[name], fresh[name].hi)
+                waiting = max(0, end - later[name])
+                stored = max(0, end - max(later[name], fresh[name].lo)) if fresh[name].size else 0
+            tensors.append((name, TensorStep(fresh[name].size, stored, waiting)))
+        reads: list[tuple[ReadStep, ...]] = []
+        for layer in self.layers:
+            row: list[ReadStep] = []
+            for source in layer.sources:
+                window = source.maps[self.axis].needs(fresh[layer.output], self.size[source.tensor])
+                old = max(0, min(window.hi, before[source.tensor]) - window.lo) if self.keep else 0
+                row.append(ReadStep(window.size, old))
+            reads.append(tuple(row))
+        return AxisStep(tuple(tensors), tuple(reads))
+
+
+def axis_tiles(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> AxisTiles:
+    """The tiles of ``tile`` output positions along one axis, gathered into distinct steps."""
+    return _AxisWalk(graph, stack, axis, tile, keep).walk()
+
+
+class Tiler:
+    """Makes the plans of one stack; an axis is analysed once per tile size and mode."""
+
+    def __init__(self, graph: Graph, stack: Stack):
+        self.graph = graph
+        self.stack = stack
+        self._known: dict[tuple[Axis, int, bool], AxisTiles] = {}
+
+    @property
+    def extents(self) -> tuple[int, int]:
+        """(x, y) positions of the map that is tiled."""
+        spatial = self.graph.tensors[self.stack.outputs[-1]].spatial
+        return spatial[Axis.X], spatial[Axis.Y]
+
+    def _axis(self, axis: Axis, tile: int, keep: bool) -> AxisTiles:
+        key = (axis, tile, keep)
+        if key not in self._known:
+            self._known[key] = axis_tiles(self.graph, self.stack, axis, tile, keep)
+        return self._known[key]
+
+    def plan(self, tile: tuple[int, int], overlap: Overlap) -> DepthFirstPlan:
+        """The plan for tiles of (x, y) positions; larger tiles than the map are the map."""
+        tile = (min(tile[0], self.extents[0]), min(tile[1], self.extents[1]))
+        keeps = overlap.keeps
+        x = self._axis(Axis.X, tile[0], keeps[Axis.X])
+        y = self._axis(Axis.Y, tile[1], keeps[Axis.Y])
+        classes: list[TileClass] = []
+        for j, (step_y, rows) in enumerate(zip(y.steps, y.counts, strict=True)):
+            for i, (step_x, columns) in enumerate(zip(x.steps, x.counts, strict=True)):
+                count = rows * columns
+                if i == j == 0:
+                    classes.append(TileClass(step_x, step_y, 1, first=True))
+                    count -= 1
+                if count:
+                    classes.append(TileClass(step_x, step_y, count, first=False))
+        return DepthFirstPlan(self.stack, tile, overlap, tuple(classes))

@@ -1,0 +1,59 @@
+"""Data flows one way: which room may import which, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+#: what each room may import of dfc, besides itself
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "_version": set(),
+    "files": {"errors"},
+    "ir": {"errors"},
+    "frontend": {"errors", "ir"},
+    "hwdsl": {"errors", "ir"},
+    "passes": {"errors", "ir"},
+    "backend_cost": {"errors", "ir", "hwdsl", "passes"},
+}
+ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost")
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = [(room, path) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    return found + [(p.stem, p) for p in sorted((ROOT / "dfc").glob("*.py")) if p.stem in ALLOWED]
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{a.name}" if node.module == "dfc" else str(node.module) for a in node.names}
+    return names
+
+
+@pytest.mark.parametrize(("room", "path"), modules(), ids=lambda v: str(v).removeprefix(f"{ROOT}/"))
+def test_imports(room: str, path: Path) -> None:
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "dfc" and len(parts) > 1:
+            assert parts[1] in ALLOWED[room] | {room}, f"{path} imports {name}"
+        assert parts[0] not in ROOMS, f"{path} imports {name}: a second copy of dfc.{name}"
+        if parts[0] == "onnx":
+            assert room == "frontend", "only the frontend knows onnx"
+        if parts[0] == "lark":
+            assert path.parts[-2:] == ("hwdsl", "parser.py"), "only the parser knows lark"
+        assert parts[0] not in {"pickle", "marshal", "shelve", "dill"}, "never unpickle"
+
+
+def test_no_eval() -> None:
+    for _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec", "__import__"}, path
