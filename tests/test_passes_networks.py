@@ -51,7 +51,6 @@ def test_mobilenetv1_is_separable_blocks() -> None:
     assert all("BatchNormalization" in [o.op_type for o in layer.origin] for layer in convolutions)
 
 
-@pytest.mark.xfail(strict=True, reason="the importer must call a slice with a negative step 'reverse', not 'slice'")
 def test_a_reversal_of_channels_is_no_copy() -> None:
     """RGB to BGR by ``x[:, ::-1]``: same maps and shape as a slice of everything, told apart by its name alone."""
     nodes = [
