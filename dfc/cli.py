@@ -1,0 +1,312 @@
+"""The command line: ``dfc compile``, ``import``, ``hw`` and ``report``.
+
+Heavy modules are imported inside of the commands, so that ``dfc --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfc._version import __version__
+from dfc.cli_output import diagnose, paint_of, say, terminal_width
+from dfc.errors import DfcError, UsageError
+
+if TYPE_CHECKING:
+    from dfc.backend_cost.schedule import Schedule
+
+INTERNAL = 70
+INTERRUPTED = 130
+
+_EPILOG = """\b
+Exit codes:
+  0    done
+  1    something is wrong with the model, the hardware page or an option's value
+  2    the command line itself is wrong
+  70   a defect of dfc: please report it
+  130  interrupted; dfc compile still writes the best schedule found until then
+"""
+
+# no markup mode: rich's help would cost more than the rest of the start
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+_Model = Annotated[str, typer.Argument(metavar="MODEL", help="The network: an ONNX file.", show_default=False)]
+_Bind = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bind",
+        metavar="NAME=SIZE",
+        help="Give a symbolic dimension of the model a size; once per name. Example: --bind batch=1",
+    ),
+]
+_InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="[NAME:]SIZES",
+        help="Give an input a shape; the name may be left out where there is one input. "
+        "Example: --input-shape 1,3,224,224",
+    ),
+]
+_Layers = Annotated[
+    bool, typer.Option("--layers/--no-layers", help="Tables with a line per layer, or per stack alone.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"dfc {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback(epilog=_EPILOG)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Schedule neural networks depth-first (layer-fused) on described accelerators.
+
+    Start with:  dfc compile model.onnx --hw meta_proto_df
+    """
+
+
+@app.command("compile", epilog=_EPILOG, short_help="Find the best depth-first schedule of a model.")
+def compile_command(
+    model: _Model,
+    hw: Annotated[
+        str,
+        typer.Option(
+            "--hw",
+            metavar="HW",
+            help="The accelerator: a .hw page, or a name of the library (see dfc hw). Example: --hw meta_proto_df",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for schedule.json and report.txt. Default: the model's name with .dfc, here. "
+            "Example: -o build/resnet18",
+        ),
+    ] = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            metavar="energy|latency|edp",
+            help="What to have least of; edp is energy times latency. Example: --objective edp",
+        ),
+    ] = "energy",
+    overlap: Annotated[
+        str,
+        typer.Option(
+            metavar="MODE",
+            help="What happens to positions that two tiles need: recompute them, keep those along rows "
+            "(h-cached), along columns (v-cached) or both (cached); auto tries all. Example: --overlap cached",
+        ),
+    ] = "auto",
+    tile: Annotated[
+        str,
+        typer.Option(
+            metavar="WxH",
+            help="Tile of each stack's last feature map, in positions; auto searches. As large as the map, it "
+            "is layer by layer. Example: --tile 60x72",
+        ),
+    ] = "auto",
+    stacks: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|one|each|LAYERS",
+            help="Which layers run depth-first together: auto cuts where weights outgrow the chip, one is the "
+            "whole network, each is every layer alone; or name the layers to cut after. "
+            "Example: --stacks conv3,conv7",
+        ),
+    ] = "auto",
+    bind: _Bind = None,
+    input_shape: _InputShape = None,
+    layers: _Layers = True,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no report and no progress; errors still show.")
+    ] = False,
+    progress: Annotated[
+        bool, typer.Option("--progress/--no-progress", help="Show how the search goes, on standard error.")
+    ] = True,
+) -> None:
+    """Find the depth-first schedule of least energy, time or both, and say what it costs.
+
+    Writes DIR/schedule.json (every number, exactly) and DIR/report.txt, and prints the report.
+
+    Example:  dfc compile resnet18.onnx --hw meta_proto_df --objective latency
+    """
+    from dfc.cli_progress import SearchProgress
+    from dfc.cli_values import default_folder, parse_bindings, parse_input_shapes
+    from dfc.files import check_folder
+
+    bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
+    folder = out or default_folder(model)
+    check_folder(folder)
+    from dfc.pipeline import compile as compile_model
+
+    try:
+        with SearchProgress(shown=progress and not quiet) as show:
+            schedule = compile_model(
+                model,
+                hw,
+                objective=objective,
+                overlap=overlap,
+                tile=tile,
+                stacks=stacks,
+                bind=bindings,
+                input_shape=shapes,
+                progress=show,
+            )
+    except KeyboardInterrupt:
+        diagnose("interrupted before a schedule was found; nothing is written")
+        raise typer.Exit(INTERRUPTED) from None
+    _deliver(schedule, folder, layers=layers, quiet=quiet)
+    if not schedule.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _deliver(schedule: Schedule, folder: Path, *, layers: bool, quiet: bool) -> None:
+    """Write the files of a compilation, then print its report."""
+    from dfc.files import write_files
+    from dfc.report import render
+
+    write_files(folder, {"report.txt": render(schedule), "schedule.json": schedule.to_json()})
+    if not quiet:
+        say(render(schedule, width=terminal_width(), layers=layers, paint=paint_of(sys.stdout)))
+        diagnose(f"wrote {folder / 'schedule.json'} and report.txt")
+    if not schedule.complete:
+        diagnose("interrupted: the schedule is the best found until then, and is marked incomplete")
+
+
+@app.command("import", epilog=_EPILOG, short_help="Print a model as dfc understands it.")
+def import_command(
+    model: _Model,
+    bind: _Bind = None,
+    input_shape: _InputShape = None,
+    passes: Annotated[
+        bool,
+        typer.Option(
+            "--passes/--no-passes",
+            help="The graph as the scheduler sees it, canonical and fused; or as the importer made it.",
+        ),
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write to a file instead. Example: -o net.dfcir"),
+    ] = None,
+) -> None:
+    """Print the network in dfc's own textual form: layers, loop sizes, what reads what.
+
+    Example:  dfc import model.onnx --input-shape 1,3,224,224
+    """
+    from dfc.cli_values import parse_bindings, parse_input_shapes
+
+    bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
+    from dfc.files import write_file
+    from dfc.ir import print_graph
+    from dfc.pipeline import import_graph
+
+    text = print_graph(import_graph(model, bind=bindings, input_shape=shapes, passes=passes))
+    if out is None:
+        say(text)
+    else:
+        write_file(out, text)
+        diagnose(f"wrote {out}")
+
+
+@app.command("hw", epilog=_EPILOG, short_help="List accelerators, or show one.")
+def hw_command(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A name of the library, or a .hw page.", show_default=False),
+    ] = None,
+    text: Annotated[
+        bool,
+        typer.Option("--text", help="Print its page, to start an own one from. Example: dfc hw tpu_like --text"),
+    ] = False,
+) -> None:
+    """List the accelerators that ship with dfc, or show one: array, memories, paths, unrolling.
+
+    Also checks a page that you write.  Example:  dfc hw my_chip.hw
+    """
+    from dfc.cli_hw import describe, list_library
+    from dfc.hwdsl import format_arch, load_arch
+
+    if name is None and text:
+        raise UsageError("CLI008", "--text needs the name of an accelerator", place="dfc hw", hint="dfc hw NAME --text")
+    if name is None:
+        say(list_library(width=terminal_width(), paint=paint_of(sys.stdout)))
+    elif text:
+        say(format_arch(load_arch(name)))
+    else:
+        say(describe(load_arch(name), width=terminal_width(), paint=paint_of(sys.stdout)))
+
+
+@app.command("report", epilog=_EPILOG, short_help="Print the report of a schedule again.")
+def report_command(
+    schedule: Annotated[
+        Path,
+        typer.Argument(metavar="SCHEDULE", help="A schedule.json, or the folder that holds one.", show_default=False),
+    ],
+    layers: _Layers = True,
+) -> None:
+    """Print the report of a schedule that was compiled earlier.
+
+    Example:  dfc report resnet18.dfc
+    """
+    from dfc.backend_cost.schedule import Schedule
+    from dfc.files import read_text
+    from dfc.report import render
+
+    path = schedule / "schedule.json" if schedule.is_dir() else schedule
+    try:
+        found = Schedule.from_json(read_text(path), str(path))
+    except RecursionError:
+        raise UsageError("CLI020", "not a schedule: it is nested too deeply", place=str(path)) from None
+    say(render(found, width=terminal_width(), layers=layers, paint=paint_of(sys.stdout)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code, and never lets an exception out."""
+    try:
+        typer.main.get_command(app).main(
+            args=None if arguments is None else list(arguments), prog_name="dfc", standalone_mode=True
+        )
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except DfcError as error:
+        diagnose(error.render())
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        return _defect(error)
+    return 0
+
+
+def _defect(error: Exception) -> int:
+    """An exception that nobody foresaw is a defect of dfc, not of what the user gave."""
+    if os.environ.get("DFC_TRACEBACK"):
+        import traceback
+
+        diagnose("".join(traceback.format_exception(error)))
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    diagnose(f"internal error: {what}; please report it (DFC_TRACEBACK=1 shows where it happened)")
+    return INTERNAL

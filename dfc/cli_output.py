@@ -1,0 +1,74 @@
+"""Standard output and error: text that a pipe may refuse, a terminal may not draw, and a name may not command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+from dfc.errors import UsageError
+from dfc.report_table import WIDTH, Paint, to_ascii
+
+#: codes of this module, with the sentence that docs/errors.md prints for each
+CODES: Mapping[str, str] = {"CLI034": "standard output cannot be written"}
+
+_WIDEST = 160  # tables get no better when wider
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print text that ends with its own newline; a reader that has gone away is no mistake of anybody.
+
+    Raises:
+        UsageError: CLI034 where standard output is a file on a full disk, or the like.
+    """
+    stream = sys.stderr if error else sys.stdout
+    try:
+        "µ█▌…".encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        text = to_ascii(text)
+    try:
+        stream.write(text.encode("utf-8", "backslashreplace").decode())
+        stream.flush()
+    except BrokenPipeError:
+        _discard(stream)
+    except OSError as failure:
+        _discard(stream)
+        if not error:
+            reason = failure.strerror or str(failure)
+            hint = "check where it is redirected to"
+            raise UsageError("CLI034", f"cannot print: {reason}", place="standard output", hint=hint) from None
+
+
+def diagnose(text: str) -> None:
+    """Print a diagnostic on standard error; names in it cannot send control sequences to the terminal."""
+    say("".join(c if c.isprintable() or c == "\n" else "?" for c in text) + "\n", error=True)
+
+
+def paint_of(stream: TextIO) -> Paint:
+    """Colours where ``stream`` is a terminal, unless the environment says otherwise (no-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return Paint()
+    if os.environ.get("FORCE_COLOR"):
+        return Paint(colour=True)
+    return Paint(colour=stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that reads standard output; the report's own width where nobody says."""
+    columns = 0
+    with contextlib.suppress(ValueError, OSError):
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    said = os.environ.get("COLUMNS", "")
+    if columns <= 0 and said.isdecimal():
+        columns = int(said)
+    return min(columns, _WIDEST) if columns > 0 else WIDTH
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is still to come to nowhere, so that the interpreter does not complain when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,74 @@
+"""What the user types into options that carry structure: sizes by name, shapes by input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dfc.errors import UsageError
+
+#: codes of this module, with the sentence that docs/errors.md prints for each
+CODES: Mapping[str, str] = {
+    "CLI005": "--bind is not written as NAME=SIZE",
+    "CLI006": "--input-shape is not written as [NAME:]SIZE,SIZE,...",
+    "CLI007": "a name is given twice in --bind or --input-shape",
+    "CLI008": "dfc hw --text without the name of an accelerator",
+}
+
+_SIZE = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+def parse_bindings(texts: Sequence[str]) -> dict[str, int]:
+    """``["batch=1", "h=224"]`` as sizes by name.
+
+    Raises:
+        UsageError: CLI005 or CLI007.
+    """
+    sizes: dict[str, int] = {}
+    for text in texts:
+        name, equals, size = text.rpartition("=")
+        if not equals or not name.strip() or not _SIZE.fullmatch(size.strip()):
+            raise UsageError(
+                "CLI005",
+                f"a binding is written as NAME=SIZE, not {text!r}",
+                place="--bind",
+                hint="for example --bind batch=1; give --bind once for each name",
+            )
+        _once(name.strip(), sizes, "--bind")
+        sizes[name.strip()] = int(size)
+    return sizes
+
+
+def parse_input_shapes(texts: Sequence[str]) -> dict[str | None, tuple[int, ...]]:
+    """``["1,3,224,224"]`` or ``["data:1,3,224,224", ...]`` as shapes by input; None stands for the only one.
+
+    Raises:
+        UsageError: CLI006 or CLI007.
+    """
+    shapes: dict[str | None, tuple[int, ...]] = {}
+    for text in texts:
+        name, colon, extents = text.rpartition(":")  # the last colon: names like "input:0" have their own
+        parts = [part.strip() for part in extents.split(",")]
+        if (colon and not name) or not all(_SIZE.fullmatch(part) for part in parts):
+            raise UsageError(
+                "CLI006",
+                f"an input shape is written as [NAME:]SIZE,SIZE,... and not {text!r}",
+                place="--input-shape",
+                hint="for example --input-shape 1,3,224,224, or --input-shape data:1,3,224,224",
+            )
+        key = name or None
+        _once(key, shapes, "--input-shape")
+        shapes[key] = tuple(int(part) for part in parts)
+    return shapes
+
+
+def _once(key: str | None, known: Mapping[str, object] | Mapping[str | None, object], option: str) -> None:
+    if key in known:
+        what = "the only input" if key is None else f"'{key}'"
+        raise UsageError("CLI007", f"{what} is given twice", place=option, hint="give each name once")
+
+
+def default_folder(model: str) -> Path:
+    """Where a model's schedule goes unless the user says: ``resnet18.dfc`` for ``nets/resnet18.onnx``."""
+    return Path(f"{Path(model).stem or 'model'}.dfc")

@@ -1,0 +1,312 @@
+"""The whole story in one function: a model and a page of hardware in, a depth-first schedule out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfc._version import __version__
+from dfc.backend_cost.assemble import Assembler, Tally, baseline
+from dfc.backend_cost.engine import MappingCache, StackCost, StackPricer
+from dfc.backend_cost.levels import Infeasible
+from dfc.backend_cost.mapping_search import Objective
+from dfc.backend_cost.schedule import SCHEMA, Baseline, LayerEntry, ModelInfo, Schedule, StackEntry, TensorInfo
+from dfc.backend_cost.search import Candidate, StackSearch, best_combination, score
+from dfc.errors import InfeasibleError, InternalError, UsageError
+from dfc.frontend import import_onnx
+from dfc.hwdsl import Arch, load_arch
+from dfc.ir import Graph
+from dfc.passes import PassManager, default_pipeline
+from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
+from dfc.passes.tiles import Overlap
+
+Bindings = Mapping[str, int]
+InputShapes = Mapping[str | None, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """What the search is doing: which stack of how many, which plan, and the best of this stack so far."""
+
+    stack: int
+    stacks: int
+    layers: tuple[str, ...]
+    what: str
+    done: int
+    best_energy_pj: float | None
+    best_latency_cycles: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for, checked."""
+
+    objective: Objective
+    overlaps: tuple[Overlap, ...]
+    tile: tuple[int, int] | None
+    stacks: str
+
+
+def parse_request(objective: str, overlap: str, tile: str, stacks: str) -> Request:
+    """Check the options of a compilation.
+
+    Raises:
+        UsageError: CLI001 objective, CLI002 overlap, CLI003 tile.
+    """
+    if objective not in list(Objective):
+        raise UsageError(
+            "CLI001", f"unknown objective {objective!r}", place="--objective", hint="one of energy, latency, edp"
+        )
+    if overlap != "auto" and overlap not in list(Overlap):
+        known = ", ".join(["auto", *Overlap])
+        raise UsageError("CLI002", f"unknown overlap mode {overlap!r}", place="--overlap", hint=f"one of {known}")
+    size = None
+    if tile != "auto":
+        match = re.fullmatch(r"(\d+)x(\d+)", tile)
+        if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+            raise UsageError(
+                "CLI003",
+                f"a tile is written as WIDTHxHEIGHT with both at least 1, not {tile!r}",
+                place="--tile",
+                hint="for example --tile 60x72, or --tile auto",
+            )
+        size = (int(match[1]), int(match[2]))
+    overlaps = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
+    return Request(Objective(objective), overlaps if overlap == "auto" else (Overlap(overlap),), size, stacks)
+
+
+def import_graph(
+    model: str | Path, *, bind: Bindings | None = None, input_shape: InputShapes | None = None, passes: bool = True
+) -> Graph:
+    """Read an ONNX model and run the standard passes on it.
+
+    Raises:
+        ModelError: the model cannot be read; see docs/errors.md.
+    """
+    graph = import_onnx(model, bind=bind, input_shape=input_shape)
+    return PassManager(default_pipeline(), verify=True).run(graph) if passes else graph
+
+
+def choose_stacks(graph: Graph, request: Request, pricer: StackPricer) -> list[Stack]:
+    """The stacks that the user asked for."""
+    if request.stacks == "each":
+        return single_layer_stacks(graph)
+    if request.stacks == "one":
+        return cut_after(graph, [])
+    if request.stacks == "auto":
+        bits = [pricer.weight_bits(layer) for layer in graph.layers]
+        return automatic_stacks(graph, bits, pricer.arch.weight_capacity_bits)
+    names = [name.strip() for name in request.stacks.split(",") if name.strip()]
+    if not names:
+        raise UsageError("CLI004", "no layer is named", place="--stacks", hint="auto, one, each, or names to cut after")
+    return cut_after(graph, find_layers(graph, names))
+
+
+class _Search:
+    """Searches all stacks, and stops with what it has on Ctrl-C."""
+
+    def __init__(
+        self,
+        pricer: StackPricer,
+        stacks: Sequence[Stack],
+        request: Request,
+        progress: Callable[[ProgressEvent], None] | None,
+    ):
+        self.pricer = pricer
+        self.request = request
+        self.progress = progress
+        self.searches = [StackSearch(pricer, s, self._reporter(i)) for i, s in enumerate(stacks)]
+        self.done = 0
+        self.complete = True
+
+    def _reporter(self, index: int) -> Callable[[str], None]:
+        def report(what: str) -> None:
+            self.done += 1
+            if self.progress is None:
+                return
+            search = self.searches[index]
+            fit = search.candidates()
+            best = min(fit, key=lambda c: score(c, self.request.objective)) if fit else None
+            names = tuple(self.pricer.graph.layers[i].name for i in search.stack.layers)
+            energy, cycles = (best.energy_pj, best.latency_cycles) if best else (None, None)
+            self.progress(ProgressEvent(index, len(self.searches), names, what, self.done, energy, cycles))
+
+        return report
+
+    def run(self) -> None:
+        """Whole-map tiles first, so that there always is a schedule; then what is left open."""
+        overlaps = self.request.overlaps
+        for search in self.searches:
+            search.price(search.whole, overlaps[0])
+        try:
+            for search in self.searches:
+                search.explore(overlaps, self.request.tile, self.request.objective)
+        except KeyboardInterrupt:
+            self.complete = False
+
+    def choices(self) -> list[list[Candidate]]:
+        """Per stack what may be chosen: with a tile given by the user, that tile alone."""
+        found: list[list[Candidate]] = []
+        for search in self.searches:
+            fit = search.candidates()
+            if self.request.tile is not None and self.complete:
+                tile = tuple(min(a, b) for a, b in zip(self.request.tile, search.whole, strict=True))
+                fit = [c for c in fit if c.tile == tile]
+            if not fit:
+                raise self._nothing_fits(search)
+            found.append(fit)
+        return found
+
+    def _nothing_fits(self, search: StackSearch) -> InfeasibleError:
+        reasons = [c for c in search.found.values() if isinstance(c, Infeasible)]
+        least = min(reasons, key=lambda r: r.demand_bits / max(1, r.bound_bits))
+        names = [self.pricer.graph.layers[i].name for i in search.stack.layers]
+        memory = next((m for m in self.pricer.arch.memories if m.name == least.memory), None)
+        place = f"stack of {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else "")
+        span = memory.span if memory else None
+        return InfeasibleError("MAP001", f"{place}: {least}", span=span, place=place, hint=least.hint)
+
+    def whole_candidates(self) -> list[Candidate | None]:
+        """Per stack the one with a single tile, if it fits."""
+        found = (s.price(s.whole, self.request.overlaps[0]) for s in self.searches)
+        return [c if isinstance(c, Candidate) else None for c in found]
+
+
+def compile(  # the public name says what it does, and shadows the builtin in this module alone
+    model: str | Path,
+    hw: str | Path | Arch,
+    *,
+    objective: str = "energy",
+    overlap: str = "auto",
+    tile: str = "auto",
+    stacks: str = "auto",
+    bind: Bindings | None = None,
+    input_shape: InputShapes | None = None,
+    progress: Callable[[ProgressEvent], None] | None = None,
+) -> Schedule:
+    """Compile an ONNX model for an accelerator into a depth-first schedule.
+
+    Args:
+        model: path of the ONNX file.
+        hw: path of a ``.hw`` page, the name of one in the library, or an ``Arch``.
+        objective: "energy", "latency" or "edp".
+        overlap: "auto", "recompute", "h-cached", "v-cached" or "cached".
+        tile: "auto" or "WIDTHxHEIGHT" in positions of each stack's last output.
+        stacks: "auto", "one", "each", or names of layers to cut after, separated by commas.
+        bind: sizes for the model's symbolic dimensions.
+        input_shape: shapes by input name; the key None stands for the only input.
+        progress: called for every plan that is priced.
+
+    Returns:
+        The schedule; ``complete`` is false where Ctrl-C ended the search early.
+
+    Raises:
+        DfcError: what is wrong with the model, the page, the options, or why nothing fits.
+    """
+    request = parse_request(objective, overlap, tile, stacks)
+    arch = hw if isinstance(hw, Arch) else load_arch(hw)
+    graph = import_graph(model, bind=bind, input_shape=input_shape)
+    return schedule_graph(graph, arch, request, model_info(graph, Path(model)), progress)
+
+
+def model_info(graph: Graph, path: Path) -> ModelInfo:
+    """What a schedule says of its model."""
+
+    def infos(names: Sequence[str]) -> tuple[TensorInfo, ...]:
+        return tuple(TensorInfo(n, graph.tensors[n].shape, graph.tensors[n].bits) for n in names)
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return ModelInfo(graph.name, path.name, digest, infos(graph.inputs), infos(graph.outputs))
+
+
+def schedule_graph(
+    graph: Graph,
+    arch: Arch,
+    request: Request,
+    model: ModelInfo,
+    progress: Callable[[ProgressEvent], None] | None = None,
+) -> Schedule:
+    """Search the schedule of an imported graph and assemble it."""
+    pricer = StackPricer(graph, arch, MappingCache(arch, request.objective))
+    search = _Search(pricer, choose_stacks(graph, request, pricer), request, progress)
+    search.run()
+    picked = best_combination(search.choices(), request.objective)
+    priced: list[StackCost] = []
+    for one, choice in zip(search.searches, picked, strict=True):
+        cost = pricer.price(one.tiler.plan(choice.tile, choice.overlap))
+        assert isinstance(cost, StackCost)
+        priced.append(cost)
+    return _assemble(pricer, priced, search.whole_candidates(), request, model, complete=search.complete)
+
+
+def _assemble(
+    pricer: StackPricer,
+    priced: Sequence[StackCost],
+    whole: Sequence[Candidate | None],
+    request: Request,
+    model: ModelInfo,
+    *,
+    complete: bool,
+) -> Schedule:
+    maker = Assembler(pricer)
+    total = Tally()
+    stacks: list[StackEntry] = []
+    layers: list[LayerEntry] = []
+    for number, (cost, one) in enumerate(zip(priced, whole, strict=True)):
+        here = Tally()
+        for index, tally in maker.layer_tallies(cost).items():
+            layers.append(maker.layer_entry(index, number, tally))
+            here.merge(tally)
+        stacks.append(maker.stack_entry(cost, here, one))
+        total.merge(here)
+    schedule = Schedule(
+        schema=SCHEMA,
+        generator=f"dfc {__version__}",
+        model=model,
+        hw=maker.hardware(),
+        objective=request.objective.value,
+        cost_model="defines",
+        complete=complete,
+        totals=maker.totals(layers, total),
+        layer_by_layer=_layer_by_layer(whole, total),
+        coverage=maker.coverage(),
+        stacks=tuple(stacks),
+        layers=tuple(layers),
+        notes=_notes(pricer, request),
+    )
+    _check_sums(schedule)
+    return schedule
+
+
+def _layer_by_layer(whole: Sequence[Candidate | None], total: Tally) -> Baseline | None:
+    known = [c for c in whole if c is not None]
+    return baseline(known, total.energy_pj, total.latency_cycles) if len(known) == len(whole) else None
+
+
+def _notes(pricer: StackPricer, request: Request) -> tuple[str, ...]:
+    notes = list(pricer.graph.notes)
+    array = pricer.arch.array
+    odd = {t.bits for t in pricer.graph.tensors.values()} - {array.input_bits, array.weight_bits}
+    if odd:
+        notes.append(
+            f"the model stores {', '.join(map(str, sorted(odd)))}-bit tensors; costs are for the chip's precisions: "
+            f"{array.input_bits}-bit inputs, {array.weight_bits}-bit weights, {array.output_bits}-bit outputs"
+        )
+    if request.stacks == "one" and any(stands_alone(layer) for layer in pricer.graph.layers):
+        notes.append("--stacks one: layers that cannot be fused stand in stacks of their own")
+    return tuple(notes)
+
+
+def _check_sums(schedule: Schedule) -> None:
+    """The parts of a schedule add up; anything else is a defect of dfc."""
+    for what, whole, parts in (
+        ("energy_pj of layers", schedule.totals.energy_pj, sum(x.energy_pj for x in schedule.layers)),
+        ("energy_pj of stacks", schedule.totals.energy_pj, sum(x.energy_pj for x in schedule.stacks)),
+        ("latency_cycles of layers", schedule.totals.latency_cycles, sum(x.latency_cycles for x in schedule.layers)),
+        ("latency_cycles of stacks", schedule.totals.latency_cycles, sum(x.latency_cycles for x in schedule.stacks)),
+    ):
+        if abs(whole - parts) > 1e-9 * max(1.0, abs(whole)):
+            raise InternalError("IR190", f"{what} sum to {parts}, the total is {whole}")
