@@ -241,7 +241,7 @@ class Schedule:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError("CLI020", f"not a schedule: {error}", place=place) from None
         if not isinstance(data, dict) or "schema" not in data:
             raise UsageError("CLI020", "not a schedule: it has no field 'schema'", place=place)

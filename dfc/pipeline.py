@@ -139,7 +139,7 @@ class _Search:
     def run(self) -> None:
         """Whole-map tiles first, so that there always is a schedule; then what is left open."""
         overlaps = self.request.overlaps
-        for search in self.searches:
+        for search in self.searches:  # Ctrl-C here leaves no schedule to keep
             search.price(search.whole, overlaps[0])
         try:
             for search in self.searches:

@@ -140,9 +140,9 @@ def readable_example() -> Graph:
 
 
 def test_golden_file() -> None:
-    """Run with UPDATE_GOLDEN=1 to write the file anew after a deliberate change of the format."""
+    """Run with DFC_UPDATE_GOLDEN=1 to write the file anew after a deliberate change of the format."""
     text = print_graph(readable_example())
-    if os.environ.get("UPDATE_GOLDEN"):
+    if os.environ.get("DFC_UPDATE_GOLDEN"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
     assert parse_graph(text, str(GOLDEN)) == readable_example()

@@ -1,0 +1,180 @@
+"""The texts say what is so: codes, links, options, commands and the output that the README shows.
+
+With DFC_UPDATE_GOLDEN=1 the outputs in the README are written anew instead of compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+import dfc
+from dfc import cli_values, files, frontend
+from dfc.cli import app
+from dfc.hwdsl import parse_arch
+from dfc.report import render
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("dfc", "ir", "frontend", "passes", "hwdsl", "backend_cost")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+USER_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODE = re.compile(r"(?:ONNX|HW|IR|MAP|CLI)[0-9]{3}")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+#: options of the tools that set dfc up and test it
+FOREIGN = {"--cov", "--cov-branch", "--cov-report"}
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def sources() -> Iterator[Path]:
+    for room in ROOMS:
+        yield from (p for p in (ROOT / room).glob("*.py"))
+
+
+def raised_codes() -> set[str]:
+    """Codes that stand in the source as a string of their own; tables in docstrings are no strings of their own."""
+    found: set[str] = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE.fullmatch(node.value):
+                found.add(node.value)
+    return found
+
+
+@cache
+def error_table() -> dict[str, str]:
+    """Meaning by code in docs/errors.md."""
+    rows: dict[str, str] = {}
+    for line in (ROOT / "docs" / "errors.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.replace("\\|", "/").split("|")]
+        if len(cells) > 3 and CODE.fullmatch(cells[1].strip("`")):
+            code = cells[1].strip("`")
+            assert code not in rows, f"{code} stands twice"
+            assert len(cells) == 5, f"the row of {code} has {len(cells) - 2} cells"
+            assert cells[2], code
+            assert cells[3], code
+            rows[code] = cells[2]
+    return rows
+
+
+def test_every_code_is_documented_and_no_other() -> None:
+    raised, documented = raised_codes(), set(error_table())
+    assert raised - documented == set(), "codes that docs/errors.md lacks"
+    assert documented - raised == set(), "codes in docs/errors.md that nothing raises"
+
+
+def test_meanings_are_those_of_the_code() -> None:
+    for codes in (frontend.CODES, files.CODES, cli_values.CODES):
+        for code, meaning in codes.items():
+            assert error_table()[code].replace("`", "") == meaning, code
+
+
+def test_the_hardware_page_lists_the_same_codes() -> None:
+    listed = set(re.findall(r"^\| (HW[0-9]{3}) \|", (ROOT / "docs" / "hardware-language.md").read_text(), re.M))
+    assert listed == {code for code in error_table() if code.startswith("HW")}
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as the usual renderers make them."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_resolve(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name} links to {target}"
+        assert path.is_relative_to(ROOT), f"{page.name} links out of the repository: {target}"
+        assert not anchor or anchor in anchors(path), f"{page.name} links to {target}: no such heading"
+
+
+@cache
+def options() -> frozenset[str]:
+    """Every option of every command."""
+    root = typer.main.get_command(app)
+    commands = [root, *(root.commands.values() if isinstance(root, click.Group) else [])]
+    spelled = {o for c in commands for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    return frozenset({*spelled, "--help"})
+
+
+@pytest.mark.parametrize("page", USER_PAGES, ids=page_id)
+def test_options_exist(page: Path) -> None:
+    assert set(OPTION.findall(page.read_text())) - options() - FOREIGN == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_paths_in_backquotes_exist(page: Path) -> None:
+    """``passes/tiles.py`` and the like."""
+    for path in re.findall(
+        r"`((?:dfc|ir|frontend|passes|hwdsl|backend_cost|tests|docs)/[\w./-]+\.\w+)`", page.read_text()
+    ):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_architecture_names_every_file() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in sources():
+        if path.name != "__init__.py" and not path.is_symlink():
+            assert f"`{path.name}`" in text, f"ARCHITECTURE.md does not say what {page_id(path)} is"
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    lines = [x[2:] for x in (ROOT / "README.md").read_text().splitlines() if x.startswith("$ ")]
+    assert len(lines) == 2
+    assert ".venv/bin/dfc compile examples/models/fsrcnn.onnx" in lines[0]
+    assert [line for line in lines if "pytest" in line] == lines[1:]  # what .ci/run looks for
+
+
+def compare_block(name: str, actual: str) -> None:
+    """The text block between the README's comments ``name`` and ``end of name`` is ``actual``."""
+    path = ROOT / "README.md"
+    text = path.read_text()
+    start, end = f"<!-- {name} -->\n```text\n", f"```\n<!-- end of {name} -->"
+    before, _, rest = text.partition(start)
+    shown, found, after = rest.partition(end)
+    assert found, f"README.md has no block {name}"
+    if os.environ.get("DFC_UPDATE_GOLDEN") == "1":
+        path.write_text(f"{before}{start}{actual}{end}{after}")
+    else:
+        assert shown == actual, "run this test with DFC_UPDATE_GOLDEN=1 to renew README.md"
+
+
+@pytest.mark.slow
+def test_the_readme_shows_the_real_report() -> None:
+    schedule = dfc.compile(ROOT / "examples" / "models" / "fsrcnn.onnx", "meta_proto.hw")
+    compare_block("report", render(schedule))
+
+
+def test_the_readme_snippet_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    exec(compile(snippet, "README.md", "exec"), {})
+    compare_block("snippet", capsys.readouterr().out)
+
+
+def test_the_readme_accelerator_is_one() -> None:
+    (page,) = re.findall(r"```hw\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert parse_arch(page).name == "my_chip"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_plain_text(page: Path) -> None:
+    """No path of somebody's machine, nothing that only a typesetter would type."""
+    text = page.read_text()
+    assert not re.search(r"/(?:home|Users|root|work)/", text)
+    assert not re.search("[\u2014\u2013\U0001f000-\U0001ffff]", text)
