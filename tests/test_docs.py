@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
 import dfc
-from dfc import cli_values, files, frontend
+from dfc import cli_output, cli_values, files, frontend
 from dfc.cli import app
 from dfc.hwdsl import parse_arch
 from dfc.report import render
@@ -74,7 +73,7 @@ def test_every_code_is_documented_and_no_other() -> None:
 
 
 def test_meanings_are_those_of_the_code() -> None:
-    for codes in (frontend.CODES, files.CODES, cli_values.CODES):
+    for codes in (frontend.CODES, files.CODES, cli_values.CODES, cli_output.CODES):
         for code, meaning in codes.items():
             assert error_table()[code].replace("`", "") == meaning, code
 
@@ -107,7 +106,7 @@ def test_links_resolve(page: Path) -> None:
 def options() -> frozenset[str]:
     """Every option of every command."""
     root = typer.main.get_command(app)
-    commands = [root, *(root.commands.values() if isinstance(root, click.Group) else [])]
+    commands = [root, *(getattr(root, "commands", {}).values())]
     spelled = {o for c in commands for p in c.params for o in (*p.opts, *p.secondary_opts)}
     return frozenset({*spelled, "--help"})
 
