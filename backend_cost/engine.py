@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dfc.backend_cost.copies import Copy, CopyCost, Place, price_copies
+from dfc.backend_cost.cost_model import DEFINES, CostModel
 from dfc.backend_cost.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, stack_levels
 from dfc.backend_cost.mapping_search import FACTOR_LIMIT, MappingCost, Objective, TooSmall, search_mapping
-from dfc.backend_cost.nest import Nest, make_nest
+from dfc.backend_cost.nest import Borders, Nest, make_nest
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Graph, Kind, Layer, Role
 from dfc.passes.stacks import Stack
@@ -24,9 +25,10 @@ _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 
 class MappingCache:
     """Best mappings by nest: an identical problem is solved once."""
 
-    def __init__(self, arch: Arch, objective: Objective, factor_limit: int = FACTOR_LIMIT):
+    def __init__(self, arch: Arch, objective: Objective, model: CostModel = DEFINES, factor_limit: int = FACTOR_LIMIT):
         self.arch = arch
         self.objective = objective
+        self.model = model
         self.factor_limit = factor_limit
         self._known: dict[Nest, MappingCost | TooSmall] = {}
 
@@ -39,7 +41,7 @@ class MappingCache:
         """The nest's best mapping, or what is too small for any."""
         found = self._known.get(nest)
         if found is None:
-            found = search_mapping(nest, self.arch, self.objective, self.factor_limit)
+            found = search_mapping(nest, self.arch, self.objective, self.model, self.factor_limit)
             self._known[nest] = found
         return found
 
@@ -140,17 +142,17 @@ class StackPricer:
         return Copy(what, tensor, bits, outer, inner) if inwards else Copy(what, tensor, bits, inner, outer)
 
     def map_layer(
-        self, index: int, extents: tuple[int, int], want: dict[Role, int]
+        self, index: int, extents: tuple[int, int], want: dict[Role, int], borders: Borders
     ) -> tuple[Nest, MappingCost, dict[Role, int]] | Infeasible:
         """The best mapping of a layer tile; ``want`` are levels per role, raised where nothing fits (B.b.3)."""
-        key = (index, extents, tuple(want.items()))
+        key = (index, extents, tuple(want.items()), borders)
         found = self._mapped.get(key)
         if found is None:
-            found = self._mapped[key] = self._map_layer(index, extents, want)
+            found = self._mapped[key] = self._map_layer(index, extents, want, borders)
         return found
 
     def _map_layer(
-        self, index: int, extents: tuple[int, int], want: dict[Role, int]
+        self, index: int, extents: tuple[int, int], want: dict[Role, int], borders: Borders
     ) -> tuple[Nest, MappingCost, dict[Role, int]] | Infeasible:
         layer = self.graph.layers[index]
         t = self.graph.tensors[layer.output].spatial[Axis.T]
@@ -160,7 +162,8 @@ class StackPricer:
             tops = dict(want)
             tops[Role.O] = min(want[Role.O] + more_o, last[Role.O])
             tops[Role.I] = min(want[Role.I] + more_i, last[Role.I])
-            nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, {r: n + 1 for r, n in tops.items()})
+            levels = {r: n + 1 for r, n in tops.items()}
+            nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, levels, borders)
             cost = self.cache.best(nest)
             if isinstance(cost, MappingCost):
                 return nest, cost, tops
@@ -213,7 +216,9 @@ class _TileWalk:
         if x.fresh == 0 or y.fresh == 0:
             return None  # all that later layers need was computed by earlier tiles
         extents = (x.fresh, y.fresh)
-        found = self.pricer.map_layer(index, extents, self._wanted_levels(layer, extents, reads_x, reads_y))
+        borders = self._borders(layer, reads_x, reads_y) if self.pricer.cache.model.whole_lanes else Borders()
+        want = self._wanted_levels(layer, extents, reads_x, reads_y)
+        found = self.pricer.map_layer(index, extents, want, borders)
         if isinstance(found, Infeasible):
             return found
         nest, cost, tops = found
@@ -225,6 +230,18 @@ class _TileWalk:
         self.pending = self._departures(layer, tops)
         memories = {role: self.arch.paths[role][level] for role, level in tops.items()}
         return LayerRun(index, extents, memories, nest, cost, (*fetched, *group), before)
+
+    def _borders(self, layer: Layer, reads_x: tuple[ReadStep, ...], reads_y: tuple[ReadStep, ...]) -> Borders:
+        """Where the tile's window meets the map's borders; interleaved layers have no window of their own to clip."""
+        if layer.phases != (1, 1, 1) or not layer.sources:
+            return Borders()
+        source = layer.sources[0]
+        t = source.maps[Axis.T]
+        whole_t = self.graph.tensors[source.tensor].spatial[Axis.T]
+        return Borders(
+            pads=(max(0, -t.lo), reads_y[0].padding, reads_x[0].padding),
+            inputs=(whole_t, reads_y[0].window, reads_x[0].window),
+        )
 
     def _wanted_levels(
         self,
@@ -299,13 +316,12 @@ class _TileWalk:
         x, y = self.steps[name]
         maps = self.pricer.maps
         rows = maps.region_bits(name, x.fresh, y.stored)
-        columns = maps.region_bits(name, x.stored, y.fresh - y.stored)
         h_place = Place(home.role, self.arch.level(home.role, self.h_memory))
         v_place = Place(home.role, self.arch.level(home.role, self.levels.v_memory))
-        return [
-            *self._copy("write V cache", name, rows, home, v_place),
-            *self._copy("write H cache", name, columns, home, h_place),
-        ]
+        write_rows = self._copy("write V cache", name, rows, home, v_place)
+        copied = y.stored if write_rows else 0  # the corner of both goes with the rows, unless they stay where they are
+        columns = maps.region_bits(name, x.stored, y.fresh - copied)
+        return [*write_rows, *self._copy("write H cache", name, columns, home, h_place)]
 
     def _departures(self, layer: Layer, tops: dict[Role, int]) -> list[Copy]:
         """What a layer's output leaves behind: caches, and a copy off chip where others outside the stack read it."""

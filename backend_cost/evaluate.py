@@ -75,7 +75,25 @@ def energy_pj(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Floats:
     for table, cut in zip(tables.operands, cuts, strict=True):
         for a in range(1, len(table.energy_pj)):
             total += table.energy_pj[a][batch.point[rows, cut[:, a - 1]]]
+        for link in table.links:
+            total -= coupled_words(link, batch, cut) * link_pj(tables, link)
     return total
+
+
+def link_pj(tables: Tables, link: Link) -> float:
+    """Energy of one word of a link."""
+    memory = tables.arch.memories[link.memory]
+    return memory.read_pj if link.move in (Move.READ_DOWN, Move.READ_UP) else memory.write_pj
+
+
+def coupled_words(link: Link, batch: Batch, cut: Ints) -> Floats | float:
+    """Words to take off a link because sums start from zero at another boundary, per mapping."""
+    off: Floats | float = 0.0
+    rows = np.arange(len(batch.point))
+    for boundary, words, factor in link.coupled:
+        at = batch.point[rows, cut[:, link.boundary - 1]] if link.boundary else batch.point[:, 0]
+        off = off + words[at] * factor[batch.point[rows, cut[:, boundary - 1]]]
+    return off
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ def class_demand(graph: Graph, stack: Stack, tile: TileClass, maps: MapSizes) ->
         alive = {t: bits for t, bits in alive.items() if last_use[t] > i}
     return ClassDemand(
         live_bits=peak,
-        h_cache_bits=sum(maps.region_bits(t, x.waiting, rows[t]) for t, (x, _) in steps.items()),
-        v_cache_bits=sum(maps.row_bits(t, y.waiting) for t, (_, y) in steps.items()),
-        corner_bits=sum(maps.region_bits(t, x.waiting, y.waiting) for t, (x, y) in steps.items()),
+        h_cache_bits=sum(maps.region_bits(t, x.cached, rows[t]) for t, (x, _) in steps.items()),
+        v_cache_bits=sum(maps.row_bits(t, y.cached) for t, (_, y) in steps.items()),
+        corner_bits=sum(maps.region_bits(t, x.cached, y.cached) for t, (x, y) in steps.items()),
     )
 
 

@@ -16,7 +16,8 @@ from typing import cast
 
 import numpy as np
 
-from dfc.backend_cost.evaluate import Batch, Latency, effective_cuts, energy_pj, latency
+from dfc.backend_cost.cost_model import DEFINES, CostModel
+from dfc.backend_cost.evaluate import Batch, Latency, coupled_words, effective_cuts, energy_pj, latency, link_pj
 from dfc.backend_cost.nest import Nest
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables, build_tables
 from dfc.hwdsl.arch import Arch
@@ -230,14 +231,18 @@ def _select(tables: Tables, batch: Batch, objective: Objective) -> int:
 
 
 def search_mapping(
-    nest: Nest, arch: Arch, objective: Objective = Objective.ENERGY, factor_limit: int = FACTOR_LIMIT
+    nest: Nest,
+    arch: Arch,
+    objective: Objective = Objective.ENERGY,
+    model: CostModel = DEFINES,
+    factor_limit: int = FACTOR_LIMIT,
 ) -> MappingCost | TooSmall:
     """The best temporal mapping of a nest, or which memory is too small for any."""
     loops = loop_factors(nest, factor_limit)
     labels: dict[Loop, int] = {}
     pattern = tuple(labels.setdefault(loop, len(labels)) for loop in loops)
     orders, masks = _orders(pattern)
-    tables = build_tables(nest, arch, _points(loops))
+    tables = build_tables(nest, arch, _points(loops), model)
     loop_dim = np.array([loop.dim for loop in loops], dtype=np.int64)[orders]
     allocator = _Allocator(tables, loop_dim, masks)
     valid, cuts = allocator.run()
@@ -253,7 +258,7 @@ def search_mapping(
     return _cost(tables, batch.take(np.array([row])), mapping)
 
 
-def price_mapping(nest: Nest, arch: Arch, mapping: Mapping) -> MappingCost:
+def price_mapping(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = DEFINES) -> MappingCost:
     """The cost of one given mapping, whether it fits or not."""
     points = np.ones((len(mapping.loops) + 1, N_DIMS))
     for i, loop in enumerate(mapping.loops):
@@ -261,7 +266,7 @@ def price_mapping(nest: Nest, arch: Arch, mapping: Mapping) -> MappingCost:
         points[i + 1, loop.dim] *= loop.size
     if prod(loop.size for loop in mapping.loops) != nest.cycles:
         raise ValueError("the mapping's loops do not cover the nest")
-    tables = build_tables(nest, arch, points)
+    tables = build_tables(nest, arch, points, model)
     batch = Batch(
         np.array([[loop.dim for loop in mapping.loops]], dtype=np.int64).reshape(1, -1),
         np.arange(len(points))[None, :],
@@ -281,12 +286,13 @@ def _cost(tables: Tables, batch: Batch, mapping: Mapping) -> MappingCost:
         for link in table.links:
             at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
             key = (link.memory, table.operand.role)
-            energy[key] = energy.get(key, 0.0) + float(link.energy_pj[at])
+            words = float(link.words[at] - np.sum(coupled_words(link, batch, cut)))
+            energy[key] = energy.get(key, 0.0) + words * link_pj(tables, link)
             memory = tables.arch.memories[link.memory]
             reads = link.move in (0, 2)
             width = memory.read_bits_per_cycle if reads else memory.write_bits_per_cycle
             side = read if reads else write
-            side[link.memory] = side.get(link.memory, 0.0) + float(link.words[at]) * width
+            side[link.memory] = side.get(link.memory, 0.0) + words * width
     return MappingCost(
         mapping=mapping,
         energy_pj=tables.compute_pj + sum(energy.values()),

@@ -69,7 +69,8 @@ class Unrolled:
 class Nest:
     """A layer (or a tile of one) as a loop nest over memories.
 
-    The operand order is the order in which shared memories are allocated: output first.
+    Operands stand in the order output, weights, inputs. ``pads`` are the padding positions before the first input
+    position along (t, y, x), ``inputs`` the input extents (0: not clipped); positions outside are padding.
     """
 
     sizes: Sizes
@@ -78,13 +79,17 @@ class Nest:
     operands: tuple[NestOperand, ...]
     unrolled: tuple[Unrolled, ...]
     work: Work
+    pads: Triple = (0, 0, 0)
+    inputs: Triple = (0, 0, 0)
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.sizes, self.strides, self.dilations, self.operands, self.unrolled, self.work))
+        return hash(
+            (self.sizes, self.strides, self.dilations, self.operands, self.unrolled, self.work, self.pads, self.inputs)
+        )
 
     @property
     def operations(self) -> int:
@@ -131,7 +136,15 @@ def unroll(layer_sizes: Sizes, arch: Arch, layer: Layer) -> tuple[Unrolled, ...]
     return tuple(chosen)
 
 
-def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: Mapping[Role, int]) -> Nest:
+@dataclass(frozen=True, slots=True)
+class Borders:
+    """Where a tile's input window meets the borders of the map, per axis (t, y, x): see :class:`Nest`."""
+
+    pads: Triple = (0, 0, 0)
+    inputs: Triple = (0, 0, 0)
+
+
+def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: Mapping[Role, int], borders: Borders) -> Nest:
     """The nest that computes an output region of ``extents`` (t, y, x) positions of a layer.
 
     ``tops`` gives per role the number of memory levels that the operand may use, counted from the array.
@@ -140,11 +153,7 @@ def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: Mapping[Role, int
     array = arch.array
 
     def operand(role: Role, dims: tuple[Dim, ...], bits: int, partial: int) -> NestOperand:
-        windows = tuple(
-            a
-            for a in Axis
-            if role is Role.I and OUTPUT_DIM[a] in dims and KERNEL_DIM[a] in dims and loops[KERNEL_DIM[a]] > 1
-        )
+        windows = tuple(a for a in Axis if role is Role.I and _slides(dims, loops, a))
         return NestOperand(role, dims, windows, bits, partial, arch.paths[role][: tops[role]])
 
     found = [operand(Role.O, OUTPUT_DIMS, array.output_bits, array.partial_bits)]
@@ -154,7 +163,21 @@ def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: Mapping[Role, int
     order = {Role.O: 0, Role.W: 1, Role.I: 2}
     found.sort(key=lambda o: order[o.role])
     work = Work.MAC if layer.macs else Work.NOTHING if layer.kind is Kind.MOVE else Work.OPERATION
-    return Nest(loops, layer.strides, layer.dilations, tuple(found), unroll(loops, arch, layer), work)
+    return Nest(
+        loops,
+        layer.strides,
+        layer.dilations,
+        tuple(found),
+        unroll(loops, arch, layer),
+        work,
+        borders.pads,
+        borders.inputs,
+    )
+
+
+def _slides(dims: tuple[Dim, ...], loops: Sizes, axis: Axis) -> bool:
+    """Whether an output and a kernel loop address an operand together along an axis."""
+    return OUTPUT_DIM[axis] in dims and KERNEL_DIM[axis] in dims and loops[KERNEL_DIM[axis]] > 1
 
 
 def spatial_levels(nest: Nest, operand: NestOperand, arch: Arch) -> list[list[Unrolled]]:

@@ -16,6 +16,8 @@ from math import ceil, floor, prod
 import numpy as np
 import numpy.typing as npt
 
+from dfc.backend_cost.bursts import BoundaryBursts, BurstCounter, Histogram
+from dfc.backend_cost.cost_model import DEFINES, CostModel
 from dfc.backend_cost.nest import Nest, NestOperand, Work, dim_vector, spatial_levels, window_extent
 from dfc.hwdsl.arch import Arch, Memory, Move
 from dfc.ir import KERNEL_DIM, OUTPUT_DIM, Dim
@@ -27,7 +29,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Link:
-    """One direction of traffic across a memory's edge, per point: words (fractional lanes) and cycles (whole lanes)."""
+    """One direction of traffic across a memory's edge, per point (boundary 0 has one).
+
+    coupled: words to take off again, as (boundary g, words per point of this boundary, factor per point of g).
+    """
 
     operand: int
     level: int
@@ -38,6 +43,7 @@ class Link:
     energy_pj: Floats
     transfer_cycles: Ints  # port cycles of one period
     active: Bools
+    coupled: tuple[tuple[int, Floats, Floats], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,107 +158,196 @@ def _unit_counts(lanes: list[_Lanes]) -> list[list[int]]:
     return [[max(1, round(t)) for t in lane.totals] for lane in lanes]
 
 
+class _Counts:
+    """How large bursts are and how often they occur, with the reference's fractional lanes (B.e.3, B.e.4)."""
+
+    def __init__(self, points: Floats, nest: Nest, operand: NestOperand, shared: _Lanes, units: list[int]):
+        self.points = points
+        self.nest = nest
+        self.operand = operand
+        self.shared = shared
+        self.units = units
+
+    def at(self, a: int) -> BoundaryBursts:
+        """The bursts across boundary ``a``; boundary 0 has one step per stay, whatever the point."""
+        points = self.points if a else np.ones((1, self.points.shape[1]))
+        left = np.array(self.nest.temporal, dtype=float) / points
+        others = [d for d in Dim if self.operand.irrelevant(d)]
+        visits = left[:, others].prod(axis=1)
+        stays = left.prod(axis=1) / visits
+        sizes = self._elements(points, a)
+        return BoundaryBursts(
+            fed=Histogram(sizes[:, None], stays[:, None]),
+            feeding=Histogram((sizes * self.shared.boost[a])[:, None], stays[:, None]),
+            times_fed=visits * self.units[a],
+            times_feeding=visits * self.units[a + 1],
+            last_fed=np.full(len(points), float(self.units[a])),
+            last_feeding=np.full(len(points), float(self.units[a + 1])),
+        )
+
+    def _elements(self, points: Floats, a: int) -> Floats:
+        return np.round(elements(self.nest, self.operand, points * self.shared.below[a])) if a else np.ones(1)
+
+
 class _LinkBuilder:
     """Builds the links of one operand; see B.e.4 and B.e.5 of docs/cost-model.md."""
 
     def __init__(
-        self, tables_points: Floats, nest: Nest, index: int, arch: Arch, lanes: list[tuple[_Lanes, list[int]]]
+        self,
+        points: Floats,
+        nest: Nest,
+        index: int,
+        arch: Arch,
+        lanes: tuple[_Lanes, _Lanes, list[int]],
+        model: CostModel,
     ):
-        self.points = tables_points
+        self.points = points
         self.nest = nest
         self.index = index
+        self.model = model
         self.operand = nest.operands[index]
         self.memories = [arch.memories[m] for m in self.operand.memories]
-        (self.shared, self.units), (self.whole, _) = lanes
-        self.cycles = tables_points.prod(axis=1)
-        self.count = float(nest.cycles) / self.cycles
+        self.shared, self.whole, units = lanes
+        self.exact = BurstCounter(nest, self.operand, arch, points)
+        self.counts = self.exact if model.whole_lanes else _Counts(points, nest, self.operand, self.shared, units)
 
     def data(self, a: int, whole: bool) -> Floats:
         """Elements in one instance below boundary ``a``; boundary 0 feeds one unit of the array."""
         if a == 0:
-            return np.ones(len(self.points))
+            return np.ones(1)
         lanes = self.whole if whole else self.shared
         return np.round(elements(self.nest, self.operand, self.points * lanes.below[a]))
 
     def reduces_above(self, a: int) -> Bools:
         """Whether sums are still partial above boundary ``a``: some output-irrelevant loop lies above it."""
+        points = self.points if a else np.ones((1, self.points.shape[1]))
         if a == len(self.memories):
-            return np.zeros(len(self.points), dtype=bool)
-        left = np.array(self.nest.temporal, dtype=float) / self.points
+            return np.zeros(len(points), dtype=bool)
+        left = np.array(self.nest.temporal, dtype=float) / points
         dims = [d for d in Dim if self.operand.irrelevant(d)]
         found: Bools = (left[:, dims].prod(axis=1) > 1.0) | self.shared.reduces_above[a]
         return found
 
     def links(self, a: int) -> list[Link]:
-        """All traffic across boundary ``a``: up from and down to memory ``a-1``, and at the edge of memory ``a``."""
-        at_start: Ints = np.arange(len(self.points)) if a else np.zeros(len(self.points), dtype=np.int64)
-        partial = self.reduces_above(a)[at_start]
-        bits = np.where(partial, self.operand.partial_bits, self.operand.bits)
-        always = np.ones(len(self.points), dtype=bool)
-        if self.operand.is_output:
-            below = [(Move.READ_UP, always), (Move.WRITE_DOWN, partial)]
-            above = [(Move.WRITE_UP, always), (Move.READ_DOWN, partial)]
-        else:
-            below, above = [(Move.WRITE_DOWN, always)], [(Move.READ_DOWN, always)]
-        found = [self._outer_edge(a, move, active, bits) for move, active in below] if a else []
-        return found + [self._inner_edge(a, move, active, bits) for move, active in above]
+        """All traffic across boundary ``a``: at the upper edge of memory ``a-1`` and the lower one of memory ``a``."""
+        bursts = self.counts.at(a)
+        return self._output_links(a, bursts) if self.operand.is_output else self._input_links(a, bursts)
 
-    def _outer_edge(self, a: int, move: Move, active: Bools, bits: Ints) -> Link:
-        """The upper edge of memory ``a-1``: one burst per period."""
-        memory = self.memories[a - 1]
-        width, step, cost = _port_of(memory, move)
-        words = np.ceil(self.data(a, False) * bits / step) * (step / width) * self.count * self.units[a]
-        transfer = np.ceil(self.data(a, True) * bits / width)
-        return self._link(a - 1, move, a, np.where(active, words, 0.0), cost, transfer, active & (bits > 0))
+    def _input_links(self, a: int, bursts: BoundaryBursts) -> list[Link]:
+        """Stays begin with a fetch: read above, written below."""
+        bits = self.operand.bits
+        found = [self._edge(a, Move.READ_DOWN, bursts.feeding, [(bits, bursts.times_feeding)])]
+        if a:
+            found.append(self._edge(a, Move.WRITE_DOWN, bursts.fed, [(bits, bursts.times_fed)]))
+        return found
 
-    def _inner_edge(self, a: int, move: Move, active: Bools, bits: Ints) -> Link:
-        """The lower edge of memory ``a``: accesses as wide as the narrower of both sides."""
-        memory = self.memories[a]
-        width, step, cost = _port_of(memory, move)
-        amount = self.data(a, False) * self.shared.boost[a]
-        count = self.count if a else np.full(len(self.points), float(self.nest.cycles))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if a == 0:
-                burst, bursts = amount, np.ones(len(self.points))
-            else:
-                below = self.memories[a - 1]
-                other = below.read_bits_per_cycle if move is Move.WRITE_UP else below.write_bits_per_cycle
-                lanes = self.shared.unique[a] / self.shared.unique[a + 1]
-                burst = np.minimum(np.minimum(other * lanes / bits, width / bits), amount)
-                bursts = np.ceil(amount / burst)
-            words = np.ceil(burst * bits / step) * (step / width) * count * bursts * self.units[a + 1]
-        words = np.where(active & (bits > 0), words, 0.0)
-        transfer = np.ceil(self.data(a, True) * self.whole.boost[a] * bits / width)
-        return self._link(a, move, a, words, cost, transfer, active & (bits > 0))
+    def _output_links(self, a: int, bursts: BoundaryBursts) -> list[Link]:
+        """Stays end with a write up, and begin with sums coming back where there are some."""
+        partial = self.reduces_above(a)
+        up = self._edge(
+            a, Move.WRITE_UP, bursts.feeding, self._up(a, partial, bursts.times_feeding, bursts.last_feeding)
+        )
+        back = np.where(partial, bursts.times_feeding, 0.0)
+        down = np.where(partial, bursts.times_fed, 0.0)
+        if self.model.first_sum_free:
+            back = back - np.where(partial, bursts.last_feeding, 0.0)
+            down = down - np.where(partial, bursts.last_fed, 0.0)
+        if self.model.first_sum_free and self.model.whole_lanes:
+            back = down = bursts.times_feeding - 1.0  # one receiver for each sender, and one first visit
+        bits = self.operand.partial_bits
+        found = [up, self._edge(a, Move.READ_DOWN, bursts.feeding, [(bits, back)], a)]
+        if a:
+            found.append(
+                self._edge(a, Move.READ_UP, bursts.fed, self._up(a, partial, bursts.times_fed, bursts.last_fed))
+            )
+            found.append(self._edge(a, Move.WRITE_DOWN, bursts.fed, [(bits, down)], a))
+        return found
 
-    def _link(
+    def _up(self, a: int, partial: Bools, times: Floats, last: Floats) -> list[tuple[int, Floats]]:
+        """Writes of sums as (bits, how many): partial ones until the last visit."""
+        operand = self.operand
+        if not self.model.last_sum_final:
+            return [
+                (operand.partial_bits, np.where(partial, times, 0.0)),
+                (operand.bits, np.where(partial, 0.0, times)),
+            ]
+        if self.shared.reduces_above[a]:
+            return [(operand.partial_bits, times)]
+        return [(operand.partial_bits, times - last), (operand.bits, last)]
+
+    def _edge(
         self,
-        level: int,
+        a: int,
         move: Move,
-        boundary: int,
-        words: Floats,
-        cost: float,
-        transfer: Floats,
-        active: Bools,
+        sizes: Histogram,
+        times: list[tuple[int, Floats]],
+        returning: int = -1,
     ) -> Link:
+        """Traffic in one direction at one edge of boundary ``a``; ``times`` are (bits per element, how often)."""
+        inner = move in (Move.READ_DOWN, Move.WRITE_UP)  # the lower edge of the memory above
+        level = a if inner else a - 1
+        memory = self.memories[level]
+        width, step, cost = _port_of(memory, move)
+        words = np.zeros(len(sizes.sizes))
+        slowest = np.zeros(len(sizes.sizes))
+        data = self.data(a, True) * (self.whole.boost[a] if inner else 1)
+        active = np.zeros(len(sizes.sizes), dtype=bool)
+        each: list[tuple[int, Floats]] = []
+        for bits, how_often in times:
+            if bits == 0:
+                continue
+            per_burst = self._words(a, move, sizes.sizes, bits, width, step) * sizes.counts
+            words += per_burst.sum(axis=1) * how_often
+            each.append((bits, per_burst.sum(axis=1)))
+            active |= how_often > 0
+            cycles = np.ceil(data * bits / self._cycle_width(memory, move, width))
+            slowest = np.maximum(slowest, np.where(how_often > 0, cycles, 0.0))
         return Link(
             operand=self.index,
             level=level,
             memory=self.operand.memories[level],
             move=move,
-            boundary=boundary,
+            boundary=a,
             words=words,
             energy_pj=words * cost,
-            transfer_cycles=transfer.astype(np.int64),
+            transfer_cycles=slowest.astype(np.int64),
             active=active,
+            coupled=self._coupled(returning, each[0][1] if each else words),
         )
+
+    def _cycle_width(self, memory: Memory, move: Move, width: int) -> int:
+        """Bits per cycle on the port."""
+        port = memory.ports[memory.port_of[self.operand.role, move]]
+        return width if self.model.write_width or port.kind != "rw" else memory.read_bits_per_cycle
+
+    def _words(self, a: int, move: Move, sizes: Floats, bits: int, width: int, step: int) -> Floats:
+        """Words of bursts of ``sizes`` elements."""
+        one: Floats = np.ceil(sizes * bits / step) * (step / width)
+        if self.model.one_burst or a == 0 or move not in (Move.READ_DOWN, Move.WRITE_UP):
+            return one
+        below = self.memories[a - 1]  # the reference: accesses as wide as the narrower of both sides
+        other = below.read_bits_per_cycle if move is Move.WRITE_UP else below.write_bits_per_cycle
+        lanes = self.shared.unique[a] / self.shared.unique[a + 1]
+        burst = np.minimum(min(other * lanes / bits, width / bits), np.maximum(sizes, 1e-12))
+        found: Floats = np.ceil(burst * bits / step) * (step / width) * np.ceil(sizes / burst)
+        return found
+
+    def _coupled(self, a: int, per_burst: Floats) -> tuple[tuple[int, Floats, Floats], ...]:
+        """Sums that start from zero again where an unrolled reduction lies above (docs/simulator.md).
+
+        Triples (boundary g, words that one such start saves per point of ``a``, starts per point of ``g``).
+        """
+        if a < 0 or not (self.model.whole_lanes and self.model.first_sum_free):
+            return ()
+        starts = ((g, self.exact.fresh_starts(g)) for g in range(max(a, 0) + 1, len(self.memories)))
+        return tuple((g, per_burst, factor) for g, factor in starts if factor is not None)
 
     def table(self) -> OperandTable:
         """All links, and what each memory holds."""
         n = len(self.memories)
         links = [link for a in range(n) for link in self.links(a)]
         held = [self.data(m + 1, False) * self._held_bits(m + 1) for m in range(n)]
-        energy = [np.zeros(len(self.points)) for _ in range(n)]
+        energy = [np.zeros(len(self.points) if a else 1) for a in range(n)]
         for link in links:
             energy[link.boundary] = energy[link.boundary] + link.energy_pj
         return OperandTable(
@@ -280,16 +375,17 @@ def _port_of(memory: Memory, move: Move) -> tuple[int, int, float]:
     return memory.write_bits_per_cycle, memory.min_write_bits, memory.write_pj
 
 
-def build_tables(nest: Nest, arch: Arch, points: Floats) -> Tables:
+def build_tables(nest: Nest, arch: Arch, points: Floats, model: CostModel = DEFINES) -> Tables:
     """Price every boundary of every operand of a nest at each of the points (points, dims)."""
     shared = [_lanes(nest, o, arch, whole=False) for o in nest.operands]
     whole = [_lanes(nest, o, arch, whole=True) for o in nest.operands]
     units = _unit_counts(shared)
     built = [
-        _LinkBuilder(points, nest, i, arch, [(shared[i], units[i]), (whole[i], units[i])]).table()
+        _LinkBuilder(points, nest, i, arch, (shared[i], whole[i], units[i]), model).table()
         for i in range(len(nest.operands))
     ]
-    each = {Work.MAC: arch.array.mac_pj, Work.OPERATION: arch.array.op_pj, Work.NOTHING: 0.0}[nest.work]
+    operation_pj = arch.array.op_pj if model.op_energy else arch.array.mac_pj
+    each = {Work.MAC: arch.array.mac_pj, Work.OPERATION: operation_pj, Work.NOTHING: 0.0}[nest.work]
     return Tables(
         nest=nest,
         arch=arch,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dfc._version import __version__
 from dfc.backend_cost.assemble import Assembler, Tally, baseline
+from dfc.backend_cost.cost_model import DEFINES, CostModel, model_by_name
 from dfc.backend_cost.engine import MappingCache, StackCost, StackPricer
 from dfc.backend_cost.levels import Infeasible
 from dfc.backend_cost.mapping_search import Objective
@@ -48,13 +49,14 @@ class Request:
     overlaps: tuple[Overlap, ...]
     tile: tuple[int, int] | None
     stacks: str
+    model: CostModel = DEFINES
 
 
-def parse_request(objective: str, overlap: str, tile: str, stacks: str) -> Request:
+def parse_request(objective: str, overlap: str, tile: str, stacks: str, model: str = DEFINES.name) -> Request:
     """Check the options of a compilation.
 
     Raises:
-        UsageError: CLI001 objective, CLI002 overlap, CLI003 tile.
+        UsageError: CLI001 objective, CLI002 overlap, CLI003 tile, CLI009 cost model.
     """
     if objective not in list(Objective):
         raise UsageError(
@@ -75,7 +77,7 @@ def parse_request(objective: str, overlap: str, tile: str, stacks: str) -> Reque
             )
         size = (int(match[1]), int(match[2]))
     overlaps = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
-    return Request(Objective(objective), overlaps if overlap == "auto" else (Overlap(overlap),), size, stacks)
+    return Request(Objective(objective), overlaps if overlap == "auto" else (Overlap(overlap),), size, stacks, model_by_name(model))
 
 
 def import_graph(
@@ -183,6 +185,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     overlap: str = "auto",
     tile: str = "auto",
     stacks: str = "auto",
+    cost_model: str = DEFINES.name,
     bind: Bindings | None = None,
     input_shape: InputShapes | None = None,
     progress: Callable[[ProgressEvent], None] | None = None,
@@ -196,6 +199,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
         overlap: "auto", "recompute", "h-cached", "v-cached" or "cached".
         tile: "auto" or "WIDTHxHEIGHT" in positions of each stack's last output.
         stacks: "auto", "one", "each", or names of layers to cut after, separated by commas.
+        cost_model: "defines" or "exact"; see docs/cost-model.md.
         bind: sizes for the model's symbolic dimensions.
         input_shape: shapes by input name; the key None stands for the only input.
         progress: called for every plan that is priced.
@@ -206,7 +210,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     Raises:
         DfcError: what is wrong with the model, the page, the options, or why nothing fits.
     """
-    request = parse_request(objective, overlap, tile, stacks)
+    request = parse_request(objective, overlap, tile, stacks, cost_model)
     arch = hw if isinstance(hw, Arch) else load_arch(hw)
     graph = import_graph(model, bind=bind, input_shape=input_shape)
     return schedule_graph(graph, arch, request, model_info(graph, Path(model)), progress)
@@ -230,7 +234,7 @@ def schedule_graph(
     progress: Callable[[ProgressEvent], None] | None = None,
 ) -> Schedule:
     """Search the schedule of an imported graph and assemble it."""
-    pricer = StackPricer(graph, arch, MappingCache(arch, request.objective))
+    pricer = StackPricer(graph, arch, MappingCache(arch, request.objective, request.model))
     search = _Search(pricer, choose_stacks(graph, request, pricer), request, progress)
     search.run()
     picked = best_combination(search.choices(), request.objective)
@@ -268,7 +272,7 @@ def _assemble(
         model=model,
         hw=maker.hardware(),
         objective=request.objective.value,
-        cost_model="defines",
+        cost_model=request.model.name,
         complete=complete,
         totals=maker.totals(layers, total),
         layer_by_layer=_layer_by_layer(whole, total),

@@ -93,6 +93,7 @@ class Memory:
     instances: int
     ports: tuple[Port, ...]
     port_of: Mapping[tuple[Role, Move], int]
+    fetch_new: bool = False
     span: Span | None = None
     size_span: Span | None = field(default=None, compare=False)
 

@@ -88,6 +88,10 @@ class AxisMap:
         """Whether output position ``o`` reads input position ``o`` alone."""
         return self == AxisMap()
 
+    def padding_before(self, out: Interval) -> int:
+        """How many positions before the input's first one the output interval reads."""
+        return max(0, -((self.num * out.lo + self.lo) // self.den)) if out.size else 0
+
     def needs(self, out: Interval, size: int) -> Interval:
         """The input positions, within ``[0, size)``, that the output interval reads (their hull)."""
         if out.size == 0:

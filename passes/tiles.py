@@ -44,19 +44,30 @@ class TensorStep:
     fresh:  computed by this tile (or, for a stack's input, fetched).
     stored: of those, how many later tiles still need: they go into the cache.
     waiting: how many positions the cache holds when this tile is done.
+    left:   how many positions earlier tiles left in the cache for this one and later ones.
     """
 
     fresh: int
     stored: int
     waiting: int
+    left: int = 0
+
+    @property
+    def cached(self) -> int:
+        """The most positions that the cache holds while the tile runs."""
+        return max(self.waiting, self.left)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadStep:
-    """What one layer reads of one source along one axis: the whole window, and what of it earlier tiles left."""
+    """What one layer reads of one source along one axis: the window within the map, and what of it earlier tiles left.
+
+    ``padding`` are the positions of the window that lie before the map.
+    """
 
     window: int
     cached: int
+    padding: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +186,22 @@ class _AxisWalk:
         steps: list[AxisStep] = []
         later: dict[str, int] = {}  # per tensor the first position that any later tile needs
         for fresh, before, needed in reversed(history):
-            steps.append(self._step(fresh, before, later))
-            later |= {name: span.lo for name, span in needed.items() if span.size}
+            needs = later | {name: span.lo for name, span in needed.items() if span.size}
+            steps.append(self._step(fresh, before, needs, later))
+            later = needs
         counts: dict[AxisStep, int] = {}
         for step in reversed(steps):
             counts[step] = counts.get(step, 0) + 1
         return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
 
-    def _step(self, fresh: Mapping[str, Interval], before: Mapping[str, int], later: Mapping[str, int]) -> AxisStep:
+    def _step(
+        self,
+        fresh: Mapping[str, Interval],
+        before: Mapping[str, int],
+        needs: Mapping[str, int],
+        later: Mapping[str, int],
+    ) -> AxisStep:
+        """``needs`` and ``later`` hold per tensor the first position that this or a later tile needs, or a later one."""
         tensors: list[tuple[str, TensorStep]] = []
         for name in self.names:
             stored = waiting = 0
@@ -190,14 +209,16 @@ class _AxisWalk:
                 end = max(before[name], fresh[name].hi)
                 waiting = max(0, end - later[name])
                 stored = max(0, end - max(later[name], fresh[name].lo)) if fresh[name].size else 0
-            tensors.append((name, TensorStep(fresh[name].size, stored, waiting)))
+            left = max(0, before[name] - needs[name]) if self.keep and name in needs else 0
+            tensors.append((name, TensorStep(fresh[name].size, stored, waiting, left)))
         reads: list[tuple[ReadStep, ...]] = []
         for layer in self.layers:
             row: list[ReadStep] = []
             for source in layer.sources:
-                window = source.maps[self.axis].needs(fresh[layer.output], self.size[source.tensor])
+                span = fresh[layer.output]
+                window = source.maps[self.axis].needs(span, self.size[source.tensor])
                 old = max(0, min(window.hi, before[source.tensor]) - window.lo) if self.keep else 0
-                row.append(ReadStep(window.size, old))
+                row.append(ReadStep(window.size, old, source.maps[self.axis].padding_before(span)))
             reads.append(tuple(row))
         return AxisStep(tuple(tensors), tuple(reads))
 

@@ -1,0 +1,283 @@
+"""How large the bursts across a boundary are and how often each size occurs, counted lane by lane.
+
+A stay of a memory touches a product of per-axis position sets, so its size is a product of per-axis counts, and the
+sizes of all stays and instances are the products of per-axis histograms. An axis is a single loop dimension, or the
+output and kernel loop of a sliding window together. Each axis is counted by listing its positions, which is exact for
+remainders, padding, strides and dilation alike (docs/simulator.md states what moves when); results are kept, as few
+different axes occur.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from dfc.backend_cost.nest import Nest, NestOperand, spatial_levels
+from dfc.hwdsl.arch import Arch
+from dfc.ir import KERNEL_DIM, OUTPUT_DIM, Axis, Dim
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_NOWHERE = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True)
+class LoopAxis:
+    """One dimension at one boundary: its size, temporal steps, steps below the boundary, and its lanes.
+
+    ``lanes`` are (number, where) from the least significant: where they fan out, 2 within an instance below the
+    boundary, 1 between the instance above and those that it feeds, 0 among the instances above.
+    """
+
+    size: int
+    steps: int
+    below: int
+    lanes: tuple[tuple[int, int], ...]
+
+    def indices(self) -> Ints:
+        """Index per (outer step, inner step, lane above, lane between, lane inside); -1 where beyond the size."""
+        outwards = self.lanes[::-1]
+        total = prod(n for n, _ in outwards)
+        place = [where for _, where in outwards]
+        order = sorted(range(len(place)), key=place.__getitem__)
+        split = [prod(n for n, where in outwards if where == w) for w in range(3)]
+        lane = np.arange(total, dtype=np.int64).reshape([n for n, _ in outwards]).transpose(order).reshape(1, 1, *split)
+        step = np.arange(self.steps, dtype=np.int64).reshape(self.steps // self.below, self.below, 1, 1, 1)
+        index = step * total + lane
+        return np.where(index < self.size, index, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How an axis' output and kernel loops address the input together."""
+
+    stride: int
+    dilation: int
+    pad: int
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A histogram over stays and instances: ``counts[i]`` of them touch ``sizes[i]`` positions (none is empty)."""
+
+    sizes: tuple[int, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisProfile:
+    """An axis at a boundary.
+
+    fed:     over stays and instances below the boundary.
+    feeding: over stays and instances above the boundary, each the union of what it feeds.
+    longest: over stays, the largest (fed, feeding) of any instance, with counts: what time depends on.
+    """
+
+    fed: Profile
+    feeding: Profile
+    longest: tuple[tuple[int, int, int], ...]
+
+
+def _profile(sizes: Ints) -> Profile:
+    values, counts = np.unique(sizes[sizes > 0], return_counts=True)
+    return Profile(tuple(values.tolist()), tuple(counts.tolist()))
+
+
+def _axis_profile(fed: Ints, feeding: Ints, stays: int) -> AxisProfile:
+    largest = np.stack([fed.reshape(stays, -1).max(axis=1), feeding.reshape(stays, -1).max(axis=1)], axis=1)
+    pairs, counts = np.unique(largest, axis=0, return_counts=True)
+    longest = tuple((int(a), int(b), int(n)) for (a, b), n in zip(pairs.tolist(), counts.tolist(), strict=True))
+    return AxisProfile(_profile(fed), _profile(feeding), longest)
+
+
+@lru_cache(maxsize=65536)
+def plain_profile(axis: LoopAxis) -> AxisProfile:
+    """A dimension that addresses the operand by itself."""
+    valid = axis.indices() >= 0
+    fed = valid.sum(axis=(1, 4))
+    return _axis_profile(fed, fed.sum(axis=2), len(valid))
+
+
+@lru_cache(maxsize=65536)
+def window_profile(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> AxisProfile:
+    """A sliding window: distinct real input positions per stay and instance."""
+    o = outputs.indices()
+    f = kernels.indices()
+    o = o.reshape(*o.shape, 1, 1, 1, 1, 1)
+    f = f.reshape(1, 1, 1, 1, 1, *f.shape)
+    place = window.stride * o + window.dilation * f - window.pad
+    real = (o >= 0) & (f >= 0)
+    if window.extent:
+        real &= (place >= 0) & (place < window.extent)
+    place = np.where(real, place, _NOWHERE)
+    # axes: 0 outer, 1 inner, 2 above, 3 between, 4 inside of o; 5 to 9 alike of f
+    by_stay = place.transpose(0, 5, 2, 7, 3, 8, 1, 4, 6, 9)
+    stays = by_stay.shape[0] * by_stay.shape[1]
+    above = by_stay.shape[2] * by_stay.shape[3]
+    between = by_stay.shape[4] * by_stay.shape[5]
+    fed = _distinct(by_stay.reshape(stays * above * between, -1)).reshape(stays, above, between)
+    feeding = _distinct(by_stay.reshape(stays * above, -1)).reshape(stays, above)
+    return _axis_profile(fed, feeding, stays)
+
+
+def _distinct(rows: Ints) -> Ints:
+    """Distinct positions in each row."""
+    ordered = np.sort(rows, axis=1)
+    fresh = np.ones(ordered.shape, dtype=bool)
+    fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    counts: Ints = (fresh & (ordered != _NOWHERE)).sum(axis=1)
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A dimension that does not address the operand: in how many (stay, instance) pairs it has work to do.
+
+    fed, feeding: below and above the boundary. last_fed, last_feeding: of these, in the last step of its outer loops.
+    first_fed: of ``fed``, those on the first of the lanes between.
+    """
+
+    fed: int
+    first_fed: int
+    feeding: int
+    last_fed: int
+    last_feeding: int
+
+
+@lru_cache(maxsize=65536)
+def activity(axis: LoopAxis) -> Activity:
+    """Where an irrelevant dimension keeps an instance busy."""
+    valid = (axis.indices() >= 0).astype(np.int64).max(axis=(1, 4))  # outer step, above, between
+    feeding = valid.max(axis=2)
+    first = valid[:, :, 0]
+    return Activity(
+        int(valid.sum()), int(first.sum()), int(feeding.sum()), int(valid[-1].sum()), int(feeding[-1].sum())
+    )
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Burst sizes over points: ``sizes`` and ``counts`` are (points, entries); empty entries have count 0."""
+
+    sizes: Floats
+    counts: Floats
+
+
+def combine(profiles: list[list[Profile]], points: int) -> Histogram:
+    """The product of independent axes: per axis a profile for each point."""
+    sizes = np.ones((points, 1))
+    counts = np.ones((points, 1))
+    for axis in profiles:
+        width = max(1, *(len(p.sizes) for p in axis))
+        axis_sizes = np.array([[*p.sizes, *[0] * (width - len(p.sizes))] for p in axis], dtype=float)
+        axis_counts = np.array([[*p.counts, *[0] * (width - len(p.counts))] for p in axis], dtype=float)
+        sizes = (sizes[:, :, None] * axis_sizes[:, None, :]).reshape(points, -1)
+        counts = (counts[:, :, None] * axis_counts[:, None, :]).reshape(points, -1)
+    return Histogram(sizes, counts)
+
+
+@dataclass(frozen=True)
+class BoundaryBursts:
+    """All bursts across one boundary, per point.
+
+    fed, feeding: sizes in elements and how many stays and instances along the axes that address the operand.
+    times_*:      how often each of them happens: (points,) factors from the other dimensions.
+    last_*:       how many of those happen in the last step of the other dimensions' outer loops.
+    """
+
+    fed: Histogram
+    feeding: Histogram
+    times_fed: Floats
+    times_feeding: Floats
+    last_fed: Floats
+    last_feeding: Floats
+
+
+class BurstCounter:
+    """Counts the bursts of one operand over points."""
+
+    def __init__(self, nest: Nest, operand: NestOperand, arch: Arch, points: Floats):
+        self.nest = nest
+        self.operand = operand
+        self.points = points.astype(np.int64)
+        self.gaps = spatial_levels(nest, operand, arch)
+        self.windows = {d: a for a in operand.windows for d in (OUTPUT_DIM[a], KERNEL_DIM[a])}
+
+    def _axis(self, dim: Dim, below: int, boundary: int) -> LoopAxis:
+        lanes: list[tuple[int, int]] = []
+        for u in self.nest.unrolled:
+            if u.loop is dim:
+                gap = next(g for g, unrolled in enumerate(self.gaps) if u in unrolled)
+                lanes.append((u.lanes, 2 if gap < boundary else 1 if gap == boundary else 0))
+        return LoopAxis(self.nest.sizes[dim], self.nest.temporal[dim], below, tuple(lanes))
+
+    def _profiles(self, boundary: int, points: Ints) -> tuple[list[list[AxisProfile]], list[list[Activity]]]:
+        """Per axis and point: profiles of the axes that address the operand, activities of the others."""
+        relevant: list[list[AxisProfile]] = []
+        others: list[list[Activity]] = []
+        for dim in Dim:
+            if dim in self.windows:
+                continue
+            if self.nest.sizes[dim] == 1:
+                continue
+            axes = [self._axis(dim, int(p), boundary) for p in points[:, dim]]
+            if dim in self.operand.dims:
+                relevant.append([plain_profile(a) for a in axes])
+            else:
+                others.append([activity(a) for a in axes])
+        for axis in self.operand.windows:
+            relevant.append(self._window_profiles(axis, boundary, points))
+        return relevant, others
+
+    def _window_profiles(self, axis: Axis, boundary: int, points: Ints) -> list[AxisProfile]:
+        o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
+        window = Window(
+            self.nest.strides[axis], self.nest.dilations[axis], self.nest.pads[axis], self.nest.inputs[axis]
+        )
+        return [
+            window_profile(self._axis(o, int(p[o]), boundary), self._axis(f, int(p[f]), boundary), window)
+            for p in points
+        ]
+
+    def at(self, boundary: int) -> BoundaryBursts:
+        """The bursts across a boundary at every point; boundary 0 has one step per stay, whatever the point."""
+        points = self.points if boundary else np.ones((1, self.points.shape[1]), dtype=np.int64)
+        relevant, others = self._profiles(boundary, points)
+        n = len(points)
+
+        def product(pick: str) -> Floats:
+            factors = np.ones(n)
+            for dim in others:
+                factors = factors * np.array([getattr(a, pick) for a in dim], dtype=float)
+            return factors
+
+        return BoundaryBursts(
+            fed=combine([[p.fed for p in axis] for axis in relevant], n),
+            feeding=combine([[p.feeding for p in axis] for axis in relevant], n),
+            times_fed=product("fed"),
+            times_feeding=product("feeding"),
+            last_fed=product("last_fed"),
+            last_feeding=product("last_feeding"),
+        )
+
+    def fresh_starts(self, gap: int) -> Floats | None:
+        """How often sums start from zero because an unrolled reduction in ``gap`` lies above, per point of that gap.
+
+        An instance that is not the first lane of the reduction gets nothing back from above the gap: it starts anew
+        with each stay of the memory below the gap. Counts stays and such instances; None where nothing is unrolled so.
+        """
+        if not any(self.operand.irrelevant(u.loop) and u.lanes > 1 for u in self.gaps[gap]):
+            return None
+        others = [d for d in Dim if self.operand.irrelevant(d) and self.nest.sizes[d] > 1]
+        every = first = np.ones(len(self.points))
+        for dim in others:
+            found = [activity(self._axis(dim, int(p), gap)) for p in self.points[:, dim]]
+            every = every * np.array([f.fed for f in found], dtype=float)
+            first = first * np.array([f.first_fed for f in found], dtype=float)
+        return every - first
