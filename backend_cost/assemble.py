@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dfc.backend_cost.copies import Copy
 from dfc.backend_cost.engine import ClassCost, LayerRun, StackCost, StackPricer
-from dfc.backend_cost.nest import Work
+from dfc.backend_cost.nest import Nest, NestOperand, Work
 from dfc.backend_cost.schedule import (
     Baseline,
     CopyEntry,
@@ -16,14 +16,16 @@ from dfc.backend_cost.schedule import (
     LatencySplit,
     LayerEntry,
     MemoryInfo,
+    NestEntry,
+    OperandEntry,
     StackEntry,
     TileClassEntry,
     TileLayer,
     Totals,
 )
 from dfc.backend_cost.search import Candidate
-from dfc.hwdsl.arch import Arch
-from dfc.ir import Axis, Graph, Kind, Layer, Role
+from dfc.hwdsl import Arch, format_arch
+from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
 
 
 @dataclass
@@ -86,13 +88,23 @@ class Tally:
         self._add(self.write_bits, cost.write_bits, times)
         self.compute += cost.ideal_cycles * times
         self.stall += cost.stall_cycles * times
-        self.load += cost.loading_cycles * times
+        self.load += cost.filling_cycles * times
         self.operations += run.nest.operations * times
         self.positions += run.extents[0] * run.extents[1] * times
 
     def merge(self, other: Tally) -> None:
         """Add another tally."""
-        for name in ("compute_pj", "mac_pj", "copy_pj", "compute", "stall", "load", "copy", "operations", "positions"):
+        for name in (
+            "compute_pj",
+            "mac_pj",
+            "copy_pj",
+            "compute",
+            "stall",
+            "load",
+            "copy",
+            "operations",
+            "positions",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self._add(self.by_memory_pj, other.by_memory_pj, 1)
         self._add(self.read_bits, other.read_bits, 1)
@@ -205,11 +217,7 @@ class Assembler:
         cost, nest = run.cost, run.nest
         used = {o.role for o in nest.operands} if nest else set[Role]()
         mapping = cost.mapping if cost else None
-        cuts: dict[str, tuple[int, ...]] = {}
-        if nest and mapping:
-            for operand, cut in zip(nest.operands, mapping.cuts, strict=True):
-                key = operand.role.value
-                cuts[key if key not in cuts else f"{key}2"] = cut
+        cuts = dict(zip(operand_names(nest), mapping.cuts, strict=True)) if nest and mapping else {}
         return TileLayer(
             layer=self.graph.layers[run.layer].name,
             extents=run.extents,
@@ -220,6 +228,31 @@ class Assembler:
             copies=tuple(self._copy_entry(c) for c in run.copies),
             energy_pj=run.copy_cost.energy_pj + (cost.energy_pj if cost else 0.0),
             latency_cycles=run.copy_cost.latency_cycles + (cost.latency_cycles if cost else 0),
+            copy_energy_pj=float(run.copy_cost.energy_pj),  # the sum of no copies is a whole 0
+            copy_cycles=run.copy_cost.latency_cycles,
+            nest=self._nest_entry(nest) if nest else None,
+        )
+
+    def _nest_entry(self, nest: Nest) -> NestEntry:
+        return NestEntry(
+            sizes={d.name: nest.sizes[d] for d in Dim if nest.sizes[d] > 1},
+            operands=tuple(map(self._operand_entry, nest.operands)),
+            unrolled=tuple((u.array_dim, u.loop.name, u.lanes, float(u.share)) for u in nest.unrolled),
+            strides=nest.strides,
+            dilations=nest.dilations,
+            pads=nest.pads,
+            inputs=nest.inputs,
+            work=nest.work.value,
+        )
+
+    def _operand_entry(self, operand: NestOperand) -> OperandEntry:
+        return OperandEntry(
+            role=operand.role.value,
+            dims=tuple(d.name for d in operand.dims),
+            windows=tuple(a.name for a in operand.windows),
+            bits=operand.bits,
+            partial_bits=operand.partial_bits,
+            memories=tuple(map(self.memory_name, operand.memories)),
         )
 
     def _copy_entry(self, copy: Copy) -> CopyEntry:
@@ -281,12 +314,25 @@ class Assembler:
                 MemoryInfo(m.name, m.size_bits, m.instances, tuple(r.value for r in m.roles))
                 for m in self.arch.memories
             ),
+            page=format_arch(self.arch),
         )
+
+
+def operand_names(nest: Nest) -> tuple[str, ...]:
+    """A name for each operand: its role, with a number from the second of a role on (O, I, I2)."""
+    names: list[str] = []
+    for i, operand in enumerate(nest.operands):
+        before = sum(o.role is operand.role for o in nest.operands[:i])
+        names.append(f"{operand.role.value}{before + 1 if before else ''}")
+    return tuple(names)
 
 
 def baseline(whole: Sequence[Candidate], energy_pj: float, latency_cycles: int) -> Baseline:
     """Stacks with one tile each against a schedule's energy and latency."""
     energy, cycles = sum(c.energy_pj for c in whole), sum(c.latency_cycles for c in whole)
     return Baseline(
-        energy, cycles, energy / energy_pj if energy_pj else 1.0, cycles / latency_cycles if latency_cycles else 1.0
+        energy,
+        cycles,
+        energy / energy_pj if energy_pj else 1.0,
+        cycles / latency_cycles if latency_cycles else 1.0,
     )

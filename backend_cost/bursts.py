@@ -247,7 +247,7 @@ class BurstCounter:
 
     def at(self, boundary: int) -> BoundaryBursts:
         """The bursts across a boundary at every point; boundary 0 has one step per stay, whatever the point."""
-        points = self.points if boundary else np.ones((1, self.points.shape[1]), dtype=np.int64)
+        points = self._points_at(boundary)
         relevant, others = self._profiles(boundary, points)
         n = len(points)
 
@@ -281,3 +281,90 @@ class BurstCounter:
             every = every * np.array([f.fed for f in found], dtype=float)
             first = first * np.array([f.first_fed for f in found], dtype=float)
         return every - first
+
+    def reduces_above(self, boundary: int) -> bool:
+        """Whether an unrolled reduction lies above a boundary."""
+        return any(self.operand.irrelevant(u.loop) and u.lanes > 1 for g in self.gaps[boundary + 1 :] for u in g)
+
+    def visits(self, boundary: int) -> Floats:
+        """How many stays touch the same elements, per point."""
+        points = self._points_at(boundary)
+        left = np.array(self.nest.temporal, dtype=float) / points
+        others = [d for d in Dim if self.operand.irrelevant(d)]
+        visits: Floats = left[:, others].prod(axis=1)
+        return visits
+
+    def _points_at(self, boundary: int) -> Ints:
+        return self.points if boundary else np.ones((1, self.points.shape[1]), dtype=np.int64)
+
+    def longest(self, boundary: int) -> tuple[Floats, Floats, Floats]:
+        """The longest bursts of each stay over instances: sizes below and above the boundary, and how many stays."""
+        points = self._points_at(boundary)
+        relevant, _ = self._profiles(boundary, points)
+        n = len(points)
+        fed, feeding, counts = (np.ones((n, 1)) for _ in range(3))
+        for axis in relevant:
+            width = max(len(p.longest) for p in axis)
+            padded = np.array([[*p.longest, *[(0, 0, 0)] * (width - len(p.longest))] for p in axis], dtype=float)
+
+            def spread(have: Floats, more: Floats) -> Floats:
+                return (have[:, :, None] * more[:, None, :]).reshape(n, -1)
+
+            fed, feeding, counts = (spread(h, padded[:, :, i]) for i, h in enumerate((fed, feeding, counts)))
+        return fed, feeding, counts
+
+    def step_factors(self, dims: tuple[Dim, ...]) -> Ints:
+        """How many positions along one axis the innermost memory's busiest instance touches in each step.
+
+        ``dims`` is a dimension, or the output and kernel loop of a window; steps run over both, the first fastest.
+        """
+        factors = [self._step_factor(d) for d in dims]
+        if len(dims) == 2 and dims[0] in self.windows:
+            o, f = (self._axis(d, 1, 0).indices() for d in dims)
+            axis = self.windows[dims[0]]
+            window = Window(
+                self.nest.strides[axis], self.nest.dilations[axis], self.nest.pads[axis], self.nest.inputs[axis]
+            )
+            return _window_steps(o, f, window)
+        if len(dims) == 1:
+            return factors[0]
+        return (factors[1][:, None] * factors[0][None, :]).reshape(-1)
+
+    def _step_factor(self, dim: Dim) -> Ints:
+        steps = self.nest.temporal[dim]
+        if dim not in self.operand.dims:
+            return np.ones(steps, dtype=np.int64)
+        valid = self._axis(dim, 1, 0).indices() >= 0
+        counts: Ints = valid.sum(axis=(1, 3, 4)).max(axis=1)
+        return counts
+
+
+def _window_steps(o: Ints, f: Ints, window: Window) -> Ints:
+    """Distinct real positions of a window in each step (kernel outer, output inner), of the busiest instance."""
+    o = o.reshape(*o.shape, 1, 1, 1, 1, 1)
+    f = f.reshape(1, 1, 1, 1, 1, *f.shape)
+    place = window.stride * o + window.dilation * f - window.pad
+    real = (o >= 0) & (f >= 0)
+    if window.extent:
+        real &= (place >= 0) & (place < window.extent)
+    by_step = np.where(real, place, _NOWHERE).transpose(5, 0, 2, 7, 1, 3, 4, 6, 8, 9)
+    steps = by_step.shape[0] * by_step.shape[1]
+    rows = by_step.shape[2] * by_step.shape[3]
+    largest: Ints = _distinct(by_step.reshape(steps * rows, -1)).reshape(steps, rows).max(axis=1)
+    return largest
+
+
+def step_classes(counters: list[BurstCounter]) -> tuple[Floats, Floats]:
+    """Steps that touch equally much: (operands, classes) elements at the innermost memories, and how many there are."""
+    nest = counters[0].nest
+    windowed = {a for c in counters for a in c.operand.windows}
+    groups = [(OUTPUT_DIM[a], KERNEL_DIM[a]) for a in sorted(windowed)]
+    taken = {d for g in groups for d in g}
+    groups_all: list[tuple[Dim, ...]] = [*groups, *((d,) for d in Dim if d not in taken and nest.sizes[d] > 1)]
+    sizes, counts = np.ones((len(counters), 1)), np.ones(1)
+    for group in groups_all:
+        rows = np.stack([c.step_factors(group) for c in counters], axis=1)
+        values, times = np.unique(rows, axis=0, return_counts=True)
+        sizes = (sizes[:, :, None] * values.T[:, None, :]).reshape(len(counters), -1)
+        counts = (counts[:, None] * times[None, :]).reshape(-1)
+    return sizes, counts

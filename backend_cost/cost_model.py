@@ -22,6 +22,8 @@ class CostModel:
     op_energy:        pooling and additions cost the chip's energy of an operation, not that of a multiply-accumulate
                       (A9).
     write_width:      a port for reads and writes writes at the write width, not at the read width (C14).
+    played:           transfers wait for room and for ports as the simulator plays them, a second buffer is granted
+                      where there is room for one, and the last outputs' way up counts (C1, C2, C3, C9).
     one_burst:        both ends of a transfer count one burst per tile, instead of one end counting cycles (C17).
     """
 
@@ -31,6 +33,7 @@ class CostModel:
     last_sum_final: bool = False
     one_burst: bool = False
     op_energy: bool = False
+    played: bool = False
     write_width: bool = False
 
     @staticmethod

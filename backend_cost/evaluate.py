@@ -317,6 +317,11 @@ def _uncovered(periods: Ints, allowed: Ints, last: int, until: Ints) -> Ints:
     return uncovered
 
 
+def double_buffers(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> list[list[Bools]]:
+    """Per operand and memory, for each mapping: whether the reference grants a second buffer (B.e.6)."""
+    return _Timing(tables, batch, cuts).double_buffers()
+
+
 def latency(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Latency:
     """Cycles of each mapping; ``cuts`` are the effective ones."""
     timing = _Timing(tables, batch, cuts)

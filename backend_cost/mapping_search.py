@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from itertools import permutations
-from math import prod
+from math import ceil, prod
 from typing import cast
 
 import numpy as np
 
 from dfc.backend_cost.cost_model import DEFINES, CostModel
-from dfc.backend_cost.evaluate import Batch, Latency, coupled_words, effective_cuts, energy_pj, latency, link_pj
+from dfc.backend_cost.evaluate import Batch, coupled_words, effective_cuts, energy_pj, latency, link_pj
 from dfc.backend_cost.nest import Nest
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables, build_tables
+from dfc.backend_cost.timing import exact_latency, granted_buffers
 from dfc.hwdsl.arch import Arch
 from dfc.ir import N_DIMS, Dim, Role
 
@@ -64,13 +65,19 @@ class MappingCost:
     stall_cycles: int
     loading_cycles: int
     offloading_cycles: int
+    offloading_counts: bool  # whether the last outputs' way up is part of the latency
     read_bits: dict[int, float]  # per memory
     write_bits: dict[int, float]
 
     @property
     def latency_cycles(self) -> int:
-        """Compute, stall and loading."""
-        return self.ideal_cycles + self.stall_cycles + self.loading_cycles
+        """Compute, stall and loading; in the exact model offloading too."""
+        return self.ideal_cycles + self.stall_cycles + self.filling_cycles
+
+    @property
+    def filling_cycles(self) -> int:
+        """Cycles before the first and after the last operation, as far as the model counts them."""
+        return self.loading_cycles + (self.offloading_cycles if self.offloading_counts else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,16 +223,33 @@ class _Allocator:
         return [np.where(none, 0, p) for p in picked]
 
 
+def _cycles(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Floats:
+    """The latency of each mapping under the tables' model."""
+    if tables.model.played:
+        return exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts)).total_cycles
+    return latency(tables, batch, cuts).total_cycles.astype(float)
+
+
+def _timing(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[int, int, int]:
+    """(stall, loading, offloading) cycles of the batch's only mapping."""
+    if tables.model.played:
+        exact = exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts))
+        stall = max(0, ceil(exact.running_cycles[0] - 1e-9) - exact.ideal_cycles)
+        return stall, ceil(exact.loading_cycles[0] - 1e-9), ceil(exact.offloading_cycles[0] - 1e-9)
+    time = latency(tables, batch, cuts)
+    return int(time.stall_cycles[0]), int(time.loading_cycles[0]), int(time.offloading_cycles[0])
+
+
 def _select(tables: Tables, batch: Batch, objective: Objective) -> int:
     """The row that the objective likes best; ties by energy, then latency, then the first."""
     cuts = effective_cuts(tables, batch)
     energy = energy_pj(tables, batch, cuts)
     if objective is Objective.ENERGY:
         rows = np.flatnonzero(energy <= energy.min() * (1 + TIE))
-        times = latency(tables, batch.take(rows), tuple(c[rows] for c in cuts)).total_cycles
+        times = _cycles(tables, batch.take(rows), tuple(c[rows] for c in cuts))
         return int(rows[np.argmin(times)])
-    times = latency(tables, batch, cuts).total_cycles
-    score = times.astype(float) if objective is Objective.LATENCY else times * energy
+    times = _cycles(tables, batch, cuts)
+    score = times if objective is Objective.LATENCY else times * energy
     rows = np.flatnonzero(score <= score.min() * (1 + TIE))
     return int(rows[np.argmin(energy[rows])])
 
@@ -278,7 +302,7 @@ def price_mapping(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = D
 def _cost(tables: Tables, batch: Batch, mapping: Mapping) -> MappingCost:
     """Everything about one mapping (the batch's only row)."""
     cuts = effective_cuts(tables, batch)
-    time: Latency = latency(tables, batch, cuts)
+    stall, loading, offloading = _timing(tables, batch, cuts)
     energy: dict[tuple[int, Role], float] = {}
     read: dict[int, float] = {}
     write: dict[int, float] = {}
@@ -298,10 +322,11 @@ def _cost(tables: Tables, batch: Batch, mapping: Mapping) -> MappingCost:
         energy_pj=tables.compute_pj + sum(energy.values()),
         compute_pj=tables.compute_pj,
         memory_pj=energy,
-        ideal_cycles=time.ideal_cycles,
-        stall_cycles=int(time.stall_cycles[0]),
-        loading_cycles=int(time.loading_cycles[0]),
-        offloading_cycles=int(time.offloading_cycles[0]),
+        ideal_cycles=tables.total_cycles,
+        stall_cycles=stall,
+        loading_cycles=loading,
+        offloading_cycles=offloading,
+        offloading_counts=tables.model.played,
         read_bits=read,
         write_bits=write,
     )

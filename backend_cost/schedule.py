@@ -6,12 +6,11 @@ Energies in pJ, times in cycles, sizes and traffic in bits, extents as [x, y] po
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
-from types import UnionType
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
 
+from dfc.backend_cost.schedule_json import dump, plain, typed
 from dfc.errors import UsageError
 
 SCHEMA = "dfc.schedule/1"
@@ -49,7 +48,7 @@ class MemoryInfo:
 
 @dataclass(frozen=True, slots=True)
 class HardwareInfo:
-    """Which chip this is, and the precisions at which it computes and stores."""
+    """Which chip this is, and the precisions at which it computes and stores; ``page`` is all of it as text."""
 
     name: str
     source: str
@@ -60,6 +59,7 @@ class HardwareInfo:
     partial_bits: int
     output_bits: int
     memories: tuple[MemoryInfo, ...]
+    page: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,41 @@ class CopyEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class OperandEntry:
+    """An operand of a loop nest: the loops that address it, the axes T, Y, X along which two of them slide a window.
+
+    ``memories`` are named from the array outwards; the last is where it lives.
+    """
+
+    role: str
+    dims: tuple[str, ...]
+    windows: tuple[str, ...]
+    bits: int
+    partial_bits: int
+    memories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NestEntry:
+    """A loop nest in full: with the chip's page all that is needed to price it again.
+
+    sizes:    of the loops larger than 1.
+    strides, dilations, pads, inputs: per axis (t, y, x), as in ``dfc.backend_cost.nest.Nest``.
+    work:     "mac", "operation" or "nothing".
+    unrolled: (array dimension, loop, lanes, lanes in use on average).
+    """
+
+    sizes: dict[str, int]
+    operands: tuple[OperandEntry, ...]
+    unrolled: tuple[tuple[str, str, int, float], ...] = ()
+    strides: tuple[int, int, int] = (1, 1, 1)
+    dilations: tuple[int, int, int] = (1, 1, 1)
+    pads: tuple[int, int, int] = (0, 0, 0)
+    inputs: tuple[int, int, int] = (0, 0, 0)
+    work: str = "mac"
+
+
+@dataclass(frozen=True, slots=True)
 class TileLayer:
     """One layer in one tile class.
 
@@ -136,6 +171,9 @@ class TileLayer:
     unrolling: spatial loops as "array dimension: loop lanes".
     loops:     temporal loops, innermost first, as "loop size".
     cuts:      per operand, how many of the loops lie at or below each of its memories.
+    nest:      the loop nest; none for what is not modelled. In the file an index into the list ``nests``, as equal
+               ones are written once.
+    energy_pj, latency_cycles: copies included; what they take of it follows.
     """
 
     layer: str
@@ -147,6 +185,9 @@ class TileLayer:
     copies: tuple[CopyEntry, ...]
     energy_pj: float
     latency_cycles: int
+    copy_energy_pj: float
+    copy_cycles: int
+    nest: NestEntry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +271,15 @@ class Schedule:
 
     def to_json(self) -> str:
         """The schedule as the text of ``schedule.json``."""
-        return json.dumps(_plain(self), indent=1) + "\n"
+        data = cast("dict[str, Any]", plain(self))
+        nests: dict[str, int] = {}
+        found: list[object] = []
+        for layer in _tile_layers(data):
+            if layer["nest"] is not None:
+                number = nests.setdefault(json.dumps(layer["nest"]), len(nests))
+                found += [layer["nest"]] if number == len(found) else []
+                layer["nest"] = number
+        return dump({**data, "nests": found}) + "\n"
 
     @staticmethod
     def from_json(text: str, place: str = "schedule") -> Schedule:
@@ -239,59 +288,48 @@ class Schedule:
         Raises:
             UsageError: CLI020 not JSON or not a schedule, CLI021 of another version.
         """
+        data = read_object(text, "schedule", SCHEMA, place)
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UsageError("CLI020", f"not a schedule: {error}", place=place) from None
-        if not isinstance(data, dict) or "schema" not in data:
-            raise UsageError("CLI020", "not a schedule: it has no field 'schema'", place=place)
-        schema = cast("dict[str, Any]", data)["schema"]
-        if schema != SCHEMA:
-            raise UsageError(
-                "CLI021",
-                f"the schedule has schema {schema!r}, this dfc reads {SCHEMA!r}",
-                place=place,
-                hint="compile the model again with this version",
-            )
-        try:
-            return cast("Schedule", _typed(Schedule, data))
-        except (KeyError, TypeError, ValueError) as error:
+            nests = cast("tuple[NestEntry, ...]", typed(tuple[NestEntry, ...], data.pop("nests", [])))
+            for layer in _tile_layers(data):
+                if layer["nest"] is not None:
+                    layer["nest"] = _numbered(nests, layer["nest"])
+            return cast("Schedule", typed(Schedule, data))
+        except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
             raise UsageError("CLI020", f"a damaged schedule: {error}", place=place) from None
 
 
-def _plain(value: object) -> object:
-    """Data classes, tuples and enums as JSON knows them."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in cast("dict[object, object]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in cast("list[object]", value)]
-    return value
+def read_object(text: str, what: str, schema: str, place: str) -> dict[str, Any]:
+    """The JSON object of a file with the field ``schema``.
+
+    Raises:
+        UsageError: CLI020 not JSON or no such object, CLI021 of another version.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("CLI020", f"not a {what}: {error}", place=place) from None
+    if not isinstance(data, dict) or "schema" not in data:
+        raise UsageError("CLI020", f"not a {what}: it has no field 'schema'", place=place)
+    found = cast("dict[str, Any]", data)
+    if found["schema"] != schema:
+        raise UsageError(
+            "CLI021",
+            f"the {what} has schema {found['schema']!r}, this dfc reads {schema!r}",
+            place=place,
+            hint="compile the model again with this version",
+        )
+    return found
 
 
-def _typed(kind: Any, value: Any) -> object:
-    """JSON data as an instance of a type hint; raises TypeError, KeyError or ValueError where it is not one."""
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return None if value is None else _typed(args[0], value)
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object for {getattr(kind, '__name__', kind)}")
-        return cast("Any", kind)(**{f.name: _typed(hints[f.name], value[f.name]) for f in fields(kind)})
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, found {value!r}")
-        each = args[0] if len(args) == 2 and args[1] is Ellipsis else None
-        items = cast("Sequence[Any]", value)
-        return tuple(_typed(each or args[i], v) for i, v in enumerate(items))
-    if origin is dict:
-        return {str(k): _typed(args[1], v) for k, v in cast("dict[Any, Any]", value).items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {kind.__name__}, found {value!r}")
-    return value
+def _numbered(nests: tuple[NestEntry, ...], number: object) -> NestEntry:
+    if not isinstance(number, int) or not 0 <= number < len(nests):
+        raise ValueError(f"there is no nest {number!r}")
+    return nests[number]
+
+
+def _tile_layers(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The tile layers of a schedule as JSON has it."""
+    for stack in data["stacks"]:
+        for tile_class in stack["tile_classes"]:
+            yield from tile_class["layers"]

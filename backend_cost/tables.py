@@ -52,6 +52,7 @@ class OperandTable:
 
     data_bits[m]:   bits that one instance of memory m holds when cut above at each point (fractional lanes).
     alloc_bits[m]:  the same with dimensions rounded up, finished and partial precision: what allocation counts.
+    reduces[a]:     whether sums are still partial above boundary a, per point.
     energy_pj[a]:   of all links at boundary a (a >= 1), per point.
     fixed_pj:       of the links at boundary 0.
     """
@@ -59,6 +60,7 @@ class OperandTable:
     operand: NestOperand
     links: tuple[Link, ...]
     data_bits: tuple[Floats, ...]
+    reduces: tuple[Bools, ...]
     alloc_bits: tuple[tuple[Ints, Ints], ...]
     energy_pj: tuple[Floats, ...]
     fixed_pj: float
@@ -75,6 +77,7 @@ class Tables:
     total_cycles: int
     operands: tuple[OperandTable, ...]
     compute_pj: float
+    model: CostModel
 
     @property
     def fixed_pj(self) -> float:
@@ -354,6 +357,7 @@ class _LinkBuilder:
             operand=self.operand,
             links=tuple(links),
             data_bits=tuple(held),
+            reduces=tuple(self.reduces_above(a) for a in range(n + 1)),
             alloc_bits=tuple(self._alloc_bits(m) for m in range(n)),
             energy_pj=tuple(energy),
             fixed_pj=float(energy[0][0]),
@@ -394,4 +398,5 @@ def build_tables(nest: Nest, arch: Arch, points: Floats, model: CostModel = DEFI
         total_cycles=nest.cycles,
         operands=tuple(built),
         compute_pj=each * nest.operations,
+        model=model,
     )

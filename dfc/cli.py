@@ -1,4 +1,4 @@
-"""The command line: ``dfc compile``, ``import``, ``hw`` and ``report``.
+"""The command line: ``dfc compile``, ``report``, ``explain``, ``simulate``, ``import`` and ``hw``.
 
 Heavy modules are imported inside of the commands, so that ``dfc --help`` answers at once.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,6 +58,30 @@ _InputShape = Annotated[
         metavar="[NAME:]SIZES",
         help="Give an input a shape; the name may be left out where there is one input. "
         "Example: --input-shape 1,3,224,224",
+    ),
+]
+_Schedule = Annotated[
+    Path,
+    typer.Argument(metavar="SCHEDULE", help="A schedule.json, or the folder that holds one.", show_default=False),
+]
+_OrNest = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCHEDULE|NEST",
+        help="A schedule.json, the folder that holds one, or a loop nest by itself (see docs/command-line.md).",
+        show_default=False,
+    ),
+]
+_Layer = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which layer of the schedule; dfc report lists them. Example: --layer conv3"),
+]
+_TileClass = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Which of the stack's tile classes, from 0; the one with the most tiles unless given. "
+        "Example: --tile-class 0",
     ),
 ]
 _Layers = Annotated[
@@ -136,6 +161,14 @@ def compile_command(
             "Example: --stacks conv3,conv7",
         ),
     ] = "auto",
+    cost_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="exact|defines",
+            help="exact counts what the hardware does, equal to dfc simulate; defines repeats the published "
+            "reference with its approximations, to compare with its numbers. Example: --cost-model defines",
+        ),
+    ] = None,
     bind: _Bind = None,
     input_shape: _InputShape = None,
     layers: _Layers = True,
@@ -161,9 +194,10 @@ def compile_command(
     check_folder(folder)
     from dfc.pipeline import compile as compile_model
 
+    run = compile_model if cost_model is None else partial(compile_model, cost_model=cost_model)
     try:
         with SearchProgress(shown=progress and not quiet) as show:
-            schedule = compile_model(
+            schedule = run(
                 model,
                 hw,
                 objective=objective,
@@ -261,10 +295,7 @@ def hw_command(
 
 @app.command("report", epilog=_EPILOG, short_help="Print the report of a schedule again.")
 def report_command(
-    schedule: Annotated[
-        Path,
-        typer.Argument(metavar="SCHEDULE", help="A schedule.json, or the folder that holds one.", show_default=False),
-    ],
+    schedule: _Schedule,
     layers: _Layers = True,
 ) -> None:
     """Print the report of a schedule that was compiled earlier.
@@ -272,15 +303,58 @@ def report_command(
     Example:  dfc report resnet18.dfc
     """
     from dfc.backend_cost.schedule import Schedule
+    from dfc.cli_values import schedule_file
     from dfc.files import read_text
     from dfc.report import render
 
-    path = schedule / "schedule.json" if schedule.is_dir() else schedule
-    try:
-        found = Schedule.from_json(read_text(path), str(path))
-    except RecursionError:
-        raise UsageError("CLI020", "not a schedule: it is nested too deeply", place=str(path)) from None
+    path = schedule_file(schedule)
+    found = Schedule.from_json(read_text(path), str(path))
     say(render(found, width=terminal_width(), layers=layers, paint=paint_of(sys.stdout)))
+
+
+@app.command("explain", epilog=_EPILOG, short_help="Show how a layer runs, and what limits it.")
+def explain_command(schedule: _OrNest, layer: _Layer = None, tile_class: _TileClass = None) -> None:
+    """Draw a layer's loop nest and say what each memory holds and moves, how busy ports are, and what binds.
+
+    Example:  dfc explain resnet18.dfc --layer conv1
+    """
+    from dfc.cli_values import read_problem_file
+
+    problem = read_problem_file(schedule, layer, tile_class)
+    from dfc.backend_cost.explain import explain
+    from dfc.explain_text import render_explanation
+
+    say(render_explanation(problem, explain(problem), width=terminal_width(), paint=paint_of(sys.stdout)))
+
+
+@app.command("simulate", epilog=_EPILOG, short_help="Play a small layer step by step, beside the cost model.")
+def simulate_command(
+    schedule: _OrNest,
+    layer: _Layer = None,
+    tile_class: _TileClass = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPSxLANES",
+            help="The most that is simulated, as a product or as one number; 200000 unless given, about ten "
+            "seconds. Example: --limit 5000x256",
+        ),
+    ] = None,
+) -> None:
+    """Simulate a layer's tile: every word counted and every transfer played, beside what the exact model says.
+
+    Example:  dfc simulate resnet18.dfc --layer conv1 --tile-class 0
+    """
+    from dfc.cli_values import parse_limit, read_problem_file
+
+    most = parse_limit(limit)
+    problem = read_problem_file(schedule, layer, tile_class)
+    from dfc.backend_cost.simulate import LIMIT
+    from dfc.backend_cost.simulate_compare import compare
+    from dfc.simulate_text import render_comparison
+
+    found = compare(problem, LIMIT if most is None else most)
+    say(render_comparison(found, width=terminal_width(), paint=paint_of(sys.stdout)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,12 +1,16 @@
-"""What the user types into options that carry structure: sizes by name, shapes by input."""
+"""What the user types into options that carry structure: sizes by name, shapes by input, a layer's tile."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dfc.errors import UsageError
+
+if TYPE_CHECKING:
+    from dfc.backend_cost.rebuild import TileProblem
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {
@@ -14,9 +18,11 @@ CODES: Mapping[str, str] = {
     "CLI006": "--input-shape is not written as [NAME:]SIZE,SIZE,...",
     "CLI007": "a name is given twice in --bind or --input-shape",
     "CLI008": "dfc hw --text without the name of an accelerator",
+    "CLI052": "--limit is not written as a number or as STEPSxLANES",
 }
 
 _SIZE = re.compile(r"[+-]?[0-9]{1,18}")
+_LIMIT = re.compile(r"([0-9]{1,12})(?:x([0-9]{1,12}))?")
 
 
 def parse_bindings(texts: Sequence[str]) -> dict[str, int]:
@@ -72,3 +78,40 @@ def _once(key: str | None, known: Mapping[str, object] | Mapping[str | None, obj
 def default_folder(model: str) -> Path:
     """Where a model's schedule goes unless the user says: ``resnet18.dfc`` for ``nets/resnet18.onnx``."""
     return Path(f"{Path(model).stem or 'model'}.dfc")
+
+
+def schedule_file(path: Path) -> Path:
+    """The schedule that a path names: itself, or the one in the folder."""
+    return path / "schedule.json" if path.is_dir() else path
+
+
+def read_problem_file(path: Path, layer: str | None, tile_class: int | None) -> TileProblem:
+    """The tile of a layer of a schedule, or the loop nest that a file has by itself.
+
+    Raises:
+        UsageError: CLI022 where the file cannot be read, CLI020, CLI021, CLI051 and CLI060 to CLI063 for what it says.
+    """
+    from dfc.backend_cost.rebuild import read_problem
+    from dfc.files import read_text
+
+    file = schedule_file(path)
+    return read_problem(read_text(file), file.parent, layer, tile_class, str(file))
+
+
+def parse_limit(text: str | None) -> int | None:
+    """``"5000x256"`` or ``"1280000"`` as their product.
+
+    Raises:
+        UsageError: CLI052.
+    """
+    if text is None:
+        return None
+    match = _LIMIT.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            "CLI052",
+            f"a limit is written as a number or as STEPSxLANES, not {text!r}",
+            place="--limit",
+            hint="for example --limit 5000x256",
+        )
+    return int(match[1]) * int(match[2] or 1)

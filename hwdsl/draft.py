@@ -51,6 +51,7 @@ class MemoryDraft:
     min_write_bits: Given[int] | None = None
     across: Given[tuple[Word, ...]] | None = None
     ports: Given[tuple[Port, ...]] | None = None
+    fetch_new: Given[bool] | None = None
     services: tuple[Service, ...] = ()
 
     def over(self, base: MemoryDraft) -> MemoryDraft:

@@ -104,6 +104,7 @@ def _memory(draft: MemoryDraft, array: OperationalArray, whole: Draft) -> Memory
         instances=prod(dim.size for dim in array.dims if dim.name not in across),
         ports=ports,
         port_of=MappingProxyType(allocate(ports, roles, draft.services, name)),
+        fetch_new=_fetch_new(draft, roles),
         span=span,
         size_span=draft.size_bits.span if draft.size_bits else None,
     )
@@ -129,6 +130,16 @@ def _minimum(given: Given[int] | None, width: int, name: str, verb: str) -> int:
         message = f"smallest {verb} of memory '{name}' is {given.value} b, wider than its {verb} width of {width} b"
         raise problem("HW050", message, given.span, "lower 'min' or widen the memory")
     return given.value
+
+
+def _fetch_new(draft: MemoryDraft, roles: tuple[Role, ...]) -> bool:
+    """Whether only what is new of an input is fetched; the page need not say."""
+    if draft.fetch_new is None or not draft.fetch_new.value:
+        return False
+    if set(roles) == {Role.O}:
+        message = f"memory '{draft.name.text}' holds only O, and outputs do not slide: there is nothing to 'fetch new'"
+        raise problem("HW055", message, draft.fetch_new.span, "leave it out; it is for memories that hold I or W")
+    return True
 
 
 def _check_capacity(draft: MemoryDraft, roles: tuple[Role, ...], array: OperationalArray) -> None:

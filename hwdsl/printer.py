@@ -67,6 +67,8 @@ def _memory(memory: Memory, arch: Arch) -> str:
     if memory.ports != DEFAULT_PORTS:
         counts = {kind: sum(port.kind == kind for port in memory.ports) for kind in KINDS}
         parts.append("ports " + " ".join(f"{count}{kind}" for kind, count in counts.items() if count))
+    if memory.fetch_new:
+        parts.append("fetch new")
     return f"  memory {memory.name} {{ {'  '.join([*parts, *_rules(memory)])} }}"
 
 

@@ -202,6 +202,17 @@ def _ports(setting: Setting, memory: str) -> Changes:
     return {"ports": Given(parse_ports(setting.quantities, memory), setting.name.span)}
 
 
+def _fetch(setting: Setting, memory: str) -> Changes:
+    """``fetch new`` or ``fetch whole``."""
+    words = _names(setting, "new")
+    if len(words) != 1 or words[0].text not in ("new", "whole"):
+        wrong = words[0] if len(words) == 1 else words[1]
+        message = f"'fetch' of memory '{memory}' takes 'new' or 'whole'"
+        hint = "write fetch new (only what the last tile lacked of a sliding window) or fetch whole"
+        raise problem("HW013", message, wrong.span, hint)
+    return {"fetch_new": Given(words[0].text == "new", words[0].span)}
+
+
 _PROPERTIES: Mapping[str, Callable[[Setting, str], Changes]] = {
     "holds": _holds,
     "size": _size,
@@ -212,6 +223,7 @@ _PROPERTIES: Mapping[str, Callable[[Setting, str], Changes]] = {
     "min": _minimum,
     "across": _across,
     "ports": _ports,
+    "fetch": _fetch,
 }
 
 _FIELDS = {
@@ -225,6 +237,7 @@ _FIELDS = {
     "min_write_bits": "the smallest write",
     "across": "the array dimensions",
     "ports": "the ports",
+    "fetch_new": "what to fetch",
 }
 
 

@@ -120,6 +120,9 @@ def stack(
         copies=(copy,),
         energy_pj=10.0,
         latency_cycles=7,
+        copy_energy_pj=4.0,
+        copy_cycles=3,
+        nest=None,
     )
     return StackEntry(
         layers=tuple(x.name for x in layers),
@@ -158,7 +161,7 @@ def make_schedule() -> Schedule:
             (TensorInfo("image", (1, 1, 540, 960), 32), TensorInfo("t", (), 32)),
             (),
         ),
-        hw=HardwareInfo("toy", "toy.hw", 2e8, 1024, 8, 8, 16, 8, MEMORIES),
+        hw=HardwareInfo("toy", "toy.hw", 2e8, 1024, 8, 8, 16, 8, MEMORIES, ""),
         objective="energy",
         cost_model="defines",
         complete=False,

@@ -193,7 +193,7 @@ def test_help_states_exit_codes_and_an_example_for_every_option(cli: Cli) -> Non
     for code in ("0 ", "1 ", "2 ", "70 ", "130 "):
         assert f"\n    {code}" in top
     text = " ".join(cli("compile", "--help").out.split())
-    for option in ("--hw", "--out", "--objective", "--overlap", "--tile", "--stacks", "--bind", "--input-shape"):
+    for option in ("--hw", "--out", "--objective", "--overlap", "--tile", "--stacks", "--cost-model", "--bind"):
         described = text[text.index(f"{option} ") :]
         assert "Example: " in described[: described.index("Example: ") + 9]
 

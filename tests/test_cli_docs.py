@@ -43,3 +43,8 @@ def test_page_shows_what_is_printed(
         PAGE.write_text(now, encoding="utf-8")
         text = now
     assert now == text
+
+
+def test_the_loop_nest_shown_is_the_example() -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown == (ROOT / "examples" / "nests" / "conv3x3.json").read_text(encoding="utf-8")

@@ -195,6 +195,8 @@ def test_smallest_tile_fits_nowhere(cli: Cli) -> None:
         ("CLI006", "--input-shape", "1,3,x,8"),
         ("CLI006", "--input-shape", ":1,3,8,8"),
         ("CLI006", "--input-shape", ""),
+        ("CLI009", "--cost-model", "perfect"),
+        ("CLI009", "--cost-model", ""),
         ("CLI010", "--stacks", "conv1,conf2"),
     ],
 )

@@ -134,6 +134,27 @@ def test_instances() -> None:
         assert [m.name for m in arch.memories] == ["reg", "buf", "dram"]  # a register comes before what feeds it
 
 
+def test_fetch_new_is_kept_printed_and_overridden() -> None:
+    assert not small().memories[0].fetch_new
+    page = SMALL.format(array="", buf="fetch new")
+    arch = parse_arch(page)
+    assert [m.fetch_new for m in arch.memories] == [True, False]
+    assert parse_arch(format_arch(arch)).without_places == arch.without_places
+    whole = parse_arch(page + "accelerator other extends small { memory buf { fetch whole } }")
+    assert not whole.memories[0].fetch_new and "fetch" not in format_arch(whole)
+    inherited = parse_arch(page + "accelerator other extends small { memory buf { size 2 KiB } }")
+    assert inherited.memories[0].fetch_new
+    chip = parse_arch("accelerator sliding extends meta_proto_df { memory lb_io { fetch new } }")
+    assert [m.name for m in chip.memories if m.fetch_new] == ["lb_io"]
+
+
+def test_fetch_new_needs_an_input() -> None:
+    with pytest.raises(HardwareError) as caught:
+        parse_arch("accelerator sliding extends meta_proto_df { memory rf_o { fetch new } }")
+    assert caught.value.code == "HW055"
+    parse_arch("accelerator whole extends meta_proto_df { memory rf_o { fetch whole } }")
+
+
 RD, WU, RU, WD = Move.READ_DOWN, Move.WRITE_UP, Move.READ_UP, Move.WRITE_DOWN
 
 
@@ -282,6 +303,7 @@ def memories(
         instances=prod(d.size for d in array.dims if d.name not in across),
         ports=ports,
         port_of=port_of,
+        fetch_new=set(roles) != {Role.O} and draw(st.booleans()),
     )
 
 

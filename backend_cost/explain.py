@@ -1,0 +1,269 @@
+"""Why a mapping costs what it costs: what each memory holds and moves, how busy each port is, which limit binds.
+
+All numbers are the cost model's own: words and energy from :mod:`dfc.backend_cost.tables`, totals from
+``price_mapping``. What only a latency model knows comes in as a :class:`Timing`, so that another one can be put in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dfc.backend_cost.assemble import operand_names
+from dfc.backend_cost.cost_model import CostModel
+from dfc.backend_cost.evaluate import (
+    Batch,
+    coupled_words,
+    double_buffers,
+    effective_cuts,
+    latency,
+    link_pj,
+)
+from dfc.backend_cost.mapping_search import Mapping, MappingCost, price_mapping
+from dfc.backend_cost.nest import Nest
+from dfc.backend_cost.rebuild import TileProblem
+from dfc.backend_cost.schedule import CopyEntry
+from dfc.backend_cost.tables import Ints, Link, Tables, build_tables
+from dfc.backend_cost.timing import granted_buffers
+from dfc.hwdsl.arch import Arch, Move
+from dfc.ir import N_DIMS
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a latency model says of one mapping besides its totals.
+
+    double_buffered: (operand, level on its path) where the next tile may arrive while this one is in use.
+    late_cycles:     by (memory, port): cycles that its transfers are late (they stall the array), or, negative, have
+                     to spare. Empty where the model does not tell ports apart.
+    """
+
+    double_buffered: frozenset[tuple[int, int]]
+    late_cycles: dict[tuple[int, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an operand occupies in one instance of a memory, as allocation counts it."""
+
+    operand: int
+    level: int
+    memory: int
+    bits: int
+    double_buffered: bool
+    energy_pj: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Words in one direction across a memory's edge: every ``period`` a transfer of ``cycles`` port cycles."""
+
+    operand: int
+    level: int
+    memory: int
+    move: Move
+    port: int
+    words: float
+    energy_pj: float
+    cycles: int
+    period: int
+    times: int
+
+    @property
+    def busy_cycles(self) -> int:
+        """Port cycles of all transfers."""
+        return self.cycles * self.times
+
+
+@dataclass(frozen=True, slots=True)
+class PortUse:
+    """A port with what it carries; ``late_cycles`` as in :class:`Timing`, none where the model does not say."""
+
+    memory: int
+    port: int
+    flows: tuple[Flow, ...]
+    late_cycles: int | None
+
+    @property
+    def busy_cycles(self) -> int:
+        """Cycles of all transfers, one after the other."""
+        return sum(f.busy_cycles for f in self.flows)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """The first tile of an operand on its way in: cycles between two neighbouring memories."""
+
+    operand: int
+    source: int
+    target: int
+    cycles: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One mapping, explained.
+
+    cuts:   per operand, how many loops lie below the upper boundary of each of its memories, after loops that
+            change nothing for it have moved below.
+    copies: of feature maps before the layer starts; energy and cycles of them follow.
+    """
+
+    nest: Nest
+    arch: Arch
+    mapping: Mapping
+    model: CostModel
+    names: tuple[str, ...]
+    cuts: tuple[tuple[int, ...], ...]
+    cost: MappingCost
+    held: tuple[Held, ...]
+    flows: tuple[Flow, ...]
+    ports: tuple[PortUse, ...]
+    fills: tuple[Fill, ...]
+    copies: tuple[CopyEntry, ...] = ()
+    copy_energy_pj: float = 0.0
+    copy_cycles: int = 0
+
+    @property
+    def cycles_by_cause(self) -> dict[str, int]:
+        """The parts of the latency."""
+        cost = self.cost
+        stall, load = cost.stall_cycles, cost.loading_cycles
+        return {"compute": cost.ideal_cycles, "stall": stall, "load": load, "copy": self.copy_cycles}
+
+    @property
+    def energy_by_cause(self) -> dict[str, float]:
+        """The parts of the energy, the largest first: the array, each operand in each memory, the copies."""
+        parts = {"array": self.cost.compute_pj, "copies": self.copy_energy_pj}
+        for held in self.held:
+            parts[f"{self.names[held.operand]} in {self.arch.memories[held.memory].name}"] = held.energy_pj
+        return dict(sorted(parts.items(), key=lambda part: -part[1]))
+
+    @property
+    def busiest(self) -> PortUse | None:
+        """The port that delays the array most; where none is said to, the one with most to carry."""
+        lates = [p for p in self.ports if p.late_cycles is not None and p.late_cycles > 0]
+        if lates:
+            return max(lates, key=lambda p: p.late_cycles or 0)
+        return max(self.ports, key=lambda p: p.busy_cycles, default=None)
+
+
+def tables_of(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel) -> tuple[Tables, Batch]:
+    """Tables over the boundaries of one mapping, and the batch of it alone."""
+    points = np.ones((len(mapping.loops) + 1, N_DIMS))
+    for i, loop in enumerate(mapping.loops):
+        points[i + 1] = points[i]
+        points[i + 1, loop.dim] *= loop.size
+    batch = Batch(
+        np.array([[loop.dim for loop in mapping.loops]], dtype=np.int64).reshape(1, -1),
+        np.arange(len(points))[None, :],
+        tuple(np.array([cut], dtype=np.int64) for cut in mapping.cuts),
+    )
+    return build_tables(nest, arch, points, model), batch
+
+
+def port_timing(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Timing:
+    """The timing of the tables' model for the batch's only mapping; ``cuts`` are the effective ones."""
+    if tables.model.played:
+        whole = granted_buffers(tables, batch, cuts)
+        return Timing(_pairs([[bool(x) for x in row[0]] for row in whole]), {})
+    granted = double_buffers(tables, batch, cuts)
+    late = latency(tables, batch, cuts).port_stall_cycles
+    pairs = _pairs([[bool(one[0]) for one in row] for row in granted])
+    return Timing(pairs, {port: int(cycles[0]) for port, cycles in late.items()})
+
+
+def _pairs(granted: list[list[bool]]) -> frozenset[tuple[int, int]]:
+    """(operand, level) with a second buffer; the uppermost memory of a path needs none."""
+    return frozenset((i, m) for i, row in enumerate(granted) for m, one in enumerate(row[:-1]) if one)
+
+
+def explain(
+    problem: TileProblem, timing: Callable[[Tables, Batch, tuple[Ints, ...]], Timing] = port_timing
+) -> Explanation:
+    """Everything about a tile's mapping."""
+    nest, arch, entry = problem.nest, problem.arch, problem.entry
+    tables, batch = tables_of(nest, arch, problem.mapping, problem.model)
+    cuts = effective_cuts(tables, batch)
+    timed = timing(tables, batch, cuts)
+    flows = model_flows(tables, batch, cuts)
+    return Explanation(
+        nest=nest,
+        arch=arch,
+        mapping=problem.mapping,
+        model=problem.model,
+        names=operand_names(nest),
+        cuts=tuple(tuple(int(c) for c in cut[0]) for cut in cuts),
+        cost=price_mapping(nest, arch, problem.mapping, problem.model),
+        held=tuple(_held(tables, problem.mapping, flows, timed)),
+        flows=flows,
+        ports=tuple(_ports(flows, timed)),
+        fills=tuple(_fills(flows, nest)),
+        copies=entry.copies if entry else (),
+        copy_energy_pj=entry.copy_energy_pj if entry else 0.0,
+        copy_cycles=entry.copy_cycles if entry else 0,
+    )
+
+
+def model_flows(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[Flow, ...]:
+    """Every direction in which words move, also those in which none do; ``cuts`` are the effective ones."""
+    return tuple(
+        _flow(tables, batch, cut, link)
+        for table, cut in zip(tables.operands, cuts, strict=True)
+        for link in table.links
+    )
+
+
+def _flow(tables: Tables, batch: Batch, cut: Ints, link: Link) -> Flow:
+    at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
+    words = float(link.words[at] - np.sum(coupled_words(link, batch, cut)))
+    role = tables.operands[link.operand].operand.role
+    period = int(tables.cycles[at]) if link.boundary else 1
+    active = bool(link.active[at])
+    return Flow(
+        operand=link.operand,
+        level=link.level,
+        memory=link.memory,
+        move=link.move,
+        port=tables.arch.memories[link.memory].port_of[role, link.move],
+        words=words,
+        energy_pj=words * link_pj(tables, link),
+        cycles=int(link.transfer_cycles[at]) if active else 0,
+        period=period,
+        times=tables.total_cycles // period if active else 0,
+    )
+
+
+def _held(tables: Tables, mapping: Mapping, flows: tuple[Flow, ...], timed: Timing) -> list[Held]:
+    found: list[Held] = []
+    for i, (table, cuts) in enumerate(zip(tables.operands, mapping.cuts, strict=True)):
+        for level, memory in enumerate(table.operand.memories):
+            final, partial = table.alloc_bits[level]
+            outside = mapping.loops[cuts[level - 1] if level else 0 :]
+            sums_left = table.operand.is_output and any(table.operand.irrelevant(loop.dim) for loop in outside)
+            energy = sum(f.energy_pj for f in flows if (f.operand, f.level) == (i, level))
+            bits = int((partial if sums_left else final)[cuts[level]])
+            found.append(Held(i, level, memory, bits, (i, level) in timed.double_buffered, energy))
+    return found
+
+
+def _ports(flows: tuple[Flow, ...], timed: Timing) -> list[PortUse]:
+    """Ports that carry anything, from the array outwards."""
+    keys = sorted({(f.memory, f.port) for f in flows if f.times})
+    return [
+        PortUse(*key, tuple(f for f in flows if (f.memory, f.port) == key and f.times), timed.late_cycles.get(key))
+        for key in keys
+    ]
+
+
+def _fills(flows: tuple[Flow, ...], nest: Nest) -> list[Fill]:
+    """Per input operand and gap between memories, how long its first tile takes: as long as the slower side."""
+    found: list[Fill] = []
+    for i, operand in enumerate(nest.operands):
+        for level in range(len(operand.memories) - 1 if not operand.is_output else 0):
+            sides = ((level, Move.WRITE_DOWN), (level + 1, Move.READ_DOWN))
+            cycles = max(f.cycles for f in flows if f.operand == i and (f.level, f.move) in sides)
+            found.append(Fill(i, operand.memories[level + 1], operand.memories[level], cycles))
+    return found

@@ -1,0 +1,221 @@
+"""``dfc explain``: the explanation of a mapping for people."""
+
+from __future__ import annotations
+
+import textwrap
+
+from dfc.backend_cost.explain import Explanation, Flow, PortUse
+from dfc.backend_cost.nest import Work
+from dfc.backend_cost.rebuild import TileProblem
+from dfc.explain_nest import draw_nest
+from dfc.hwdsl.arch import Move
+from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, bar, clean, format_table
+from dfc.report_units import cycles, digits, energy, energy_unit, percent, size
+
+_BAR = 20
+_SHARES = 3  # energy shares that are named
+MOVES = {
+    Move.READ_DOWN: "read down",
+    Move.WRITE_UP: "write up",
+    Move.READ_UP: "read up",
+    Move.WRITE_DOWN: "write down",
+}
+_CAUSES = {
+    "compute": "computing",
+    "stall": "bandwidth",
+    "load": "loading",
+    "copy": "copies",
+}
+
+
+def render_explanation(problem: TileProblem, found: Explanation, *, width: int = WIDTH, paint: Paint = PLAIN) -> str:
+    """The explanation as text."""
+    width = max(width, 40)
+    lines = [paint.bold(clean(problem.what)), *_labelled("cost model", found.model.name, width)]
+    if problem.others:
+        lines += _labelled("other classes", f"{problem.others}; as class (tiles)", width)
+    lines += _section("Loop nest, and the memory that holds each operand from that loop inwards", width, paint)
+    lines += draw_nest(found, width, paint)
+    lines += _section("Memories, from the array outwards: what one instance holds", width, paint)
+    lines += format_table(*_memory_table(found), width, paint)
+    lines += _section("Words of the full width, by direction", width, paint)
+    lines += format_table(*_word_table(found), width, paint)
+    lines += _section("Ports: cycles of one transfer, and how often there is one", width, paint)
+    lines += format_table(*_port_table(found), width, paint)
+    lines += _section("What binds", width, paint) + _binding(found, width, paint)
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, width: int, paint: Paint) -> list[str]:
+    return ["", *(paint.bold(line) for line in textwrap.wrap(title, width))]
+
+
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=f"  {label:<15}", subsequent_indent=" " * 17, break_on_hyphens=False
+    )
+
+
+def _memory_table(found: Explanation) -> tuple[list[Column], list[Row]]:
+    """A row per memory and operand, with the memory's sum where it holds several."""
+    scale, unit = energy_unit(found.cost.energy_pj)
+    columns = [
+        Column("memory", left=True),
+        Column("holds", left=True),
+        *map(Column, ("number", "size", "bits", "% full")),
+        Column("double buffer", left=True),
+        *map(Column, (unit, "% energy")),
+    ]
+    whole = sum(found.energy_by_cause.values())
+    rows: list[Row] = []
+    for index in sorted({h.memory for h in found.held}):
+        memory = found.arch.memories[index]
+        here = [h for h in found.held if h.memory == index]
+        for number, h in enumerate(here):
+            top = h.level == len(found.nest.operands[h.operand].memories) - 1
+            head = (clean(memory.name), cycles(memory.instances), size(memory.size_bits)) if number == 0 else ("",) * 3
+            rows.append(
+                Row(
+                    (
+                        head[0],
+                        found.names[h.operand],
+                        *head[1:],
+                        cycles(h.bits),
+                        percent(h.bits, memory.size_bits),
+                        "lives here" if top else "yes" if h.double_buffered else "no",
+                        f"{h.energy_pj / scale:,.2f}",
+                        percent(h.energy_pj, whole),
+                    )
+                )
+            )
+    return columns, rows
+
+
+def _word_table(found: Explanation) -> tuple[list[Column], list[Row]]:
+    columns = [Column("memory", left=True), Column("", left=True), *map(Column, MOVES.values())]
+    rows: list[Row] = []
+    last = -1
+    for h in sorted(found.held, key=lambda h: (h.memory, h.operand)):
+        words = {f.move: f.words for f in found.flows if (f.operand, f.level) == (h.operand, h.level)}
+        name = clean(found.arch.memories[h.memory].name) if h.memory != last else ""
+        last = h.memory
+        rows.append(Row((name, found.names[h.operand], *(_words(words.get(move, 0.0)) for move in MOVES))))
+    return columns, rows
+
+
+def _words(number: float) -> str:
+    if not number:
+        return "-"
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.2f}"
+
+
+def _port_table(found: Explanation) -> tuple[list[Column], list[Row]]:
+    """A row per transfer, and one for the port where it carries several."""
+    columns = [
+        Column("port", left=True),
+        Column("carries", left=True),
+        *map(Column, ("cycles", "every", "times", "busy", "% run", "stall", "slack")),
+    ]
+    rows: list[Row] = []
+    for use in found.ports:
+        alone = len(use.flows) == 1
+        if not alone:
+            rows.append(Row((port_name(found, use), "", "-", "-", "-", *_use_cells(found, use)), strong=True))
+        for flow in use.flows:
+            busy = _use_cells(found, use) if alone else (cycles(flow.busy_cycles), _of_run(found, flow), "", "")
+            name = port_name(found, use) if alone else ""
+            carried = (cycles(flow.cycles), cycles(flow.period), cycles(flow.times))
+            rows.append(Row((name, _flow_name(found, flow), *carried, *busy)))
+    return columns, rows
+
+
+def _run(found: Explanation) -> int:
+    return found.cost.ideal_cycles + found.cost.stall_cycles
+
+
+def _of_run(found: Explanation, what: Flow | PortUse) -> str:
+    return percent(what.busy_cycles, _run(found))
+
+
+def _use_cells(found: Explanation, use: PortUse) -> tuple[str, ...]:
+    late = use.late_cycles
+    stall = cycles(late) if late is not None and late > 0 else "-"
+    slack = cycles(-late) if late is not None and late <= 0 else "-"
+    return cycles(use.busy_cycles), _of_run(found, use), stall, slack
+
+
+def port_name(found: Explanation, use: PortUse) -> str:
+    """``lb_io r1``."""
+    memory = found.arch.memories[use.memory]
+    return f"{clean(memory.name)} {memory.ports[use.port].name}"
+
+
+def _flow_name(found: Explanation, flow: Flow) -> str:
+    return f"{found.names[flow.operand]} {MOVES[flow.move]}"
+
+
+def _binding(found: Explanation, width: int, paint: Paint) -> list[str]:
+    """The verdict, the four parts of the time with their reasons, and where most energy goes."""
+    causes = found.cycles_by_cause
+    total = sum(causes.values())
+    verdict = max(causes, key=lambda cause: causes[cause])
+    text = f"{_CAUSES[verdict]}: {percent(causes[verdict], total)} % of {cycles(total)} cycles"
+    lines = [paint.warn(line) for line in _labelled("time", text, width)]
+    number = max(len(cycles(c)) for c in causes.values())
+    for cause in sorted(causes, key=lambda cause: -causes[cause]):
+        taken = causes[cause]
+        drawn = paint.bar(f"{bar(taken / total if total else 0, _BAR):<{_BAR}}")
+        lines.append(f"  {cause:<15}{percent(taken, total):>5}  {cycles(taken):>{number}}  {drawn}".rstrip())
+        lines += textwrap.wrap(
+            _reason(found, cause), width, initial_indent=" " * 17, subsequent_indent=" " * 17, break_on_hyphens=False
+        )
+    whole = sum(found.energy_by_cause.values())
+    shares = list(found.energy_by_cause.items())[:_SHARES]
+    named = ", ".join(f"{clean(what)} {percent(pj, whole)} %" for what, pj in shares)
+    return lines + _labelled("energy", f"{energy(whole)}: {named}", width)
+
+
+def _reason(found: Explanation, cause: str) -> str:
+    if cause == "compute":
+        return _compute_reason(found)
+    if cause == "stall":
+        return _stall_reason(found)
+    if cause == "load":
+        return _load_reason(found)
+    if not found.copies:
+        return "no copies before this layer"
+    parts = [f"{c.what} '{c.tensor}' {size(c.bits)} {c.source} -> {c.target}" for c in found.copies]
+    return clean("; ".join(parts))
+
+
+def _compute_reason(found: Explanation) -> str:
+    nest, array = found.nest, found.arch.array
+    kinds = {Work.MAC: "multiply-accumulates", Work.OPERATION: "operations", Work.NOTHING: "elements pass through"}
+    used = percent(nest.operations, found.cost.ideal_cycles * array.units)
+    lanes = dict.fromkeys((d.name for d in array.dims), 1.0)
+    for u in nest.unrolled:
+        lanes[u.array_dim] *= u.share
+    filled = ", ".join(
+        f"{clean(d.name)} {digits(lanes[d.name], 3).rstrip('0').rstrip('.')}/{d.size}" for d in array.dims
+    )
+    return f"{cycles(nest.operations)} {kinds[nest.work]}, {used} % of the array's lanes in use ({filled})"
+
+
+def _stall_reason(found: Explanation) -> str:
+    use = found.busiest
+    if use is None:
+        return "no port carries anything"
+    what = ", ".join(_flow_name(found, f) for f in use.flows)
+    busy = f"busy {cycles(use.busy_cycles)} of {cycles(_run(found))} cycles with {what}"
+    if not found.cost.stall_cycles:
+        return f"no port stalls; the nearest to it is {port_name(found, use)}: {busy}"
+    late = f" and {cycles(use.late_cycles)} cycles late" if use.late_cycles and use.late_cycles > 0 else ""
+    return f"waits for {port_name(found, use)}: {busy}{late}"
+
+
+def _load_reason(found: Explanation) -> str:
+    names = [clean(m.name) for m in found.arch.memories]
+    fills = [f"{found.names[f.operand]} {names[f.source]} -> {names[f.target]} {cycles(f.cycles)}" for f in found.fills]
+    if not fills:
+        return "nothing has to be brought in first"
+    return f"first tiles come in, in cycles: {', '.join(fills)}; different ports work at once"

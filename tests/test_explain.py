@@ -1,0 +1,296 @@
+"""What dfc explain and dfc simulate say: a recorded text, sums that hold for any mapping, and runs end to end."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cli_helpers import HW, Cli, chain
+from hypothesis import HealthCheck, given, settings
+from nest_examples import Example, mapping, memory
+from nest_strategies import Case, cases
+
+from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
+from dfc.backend_cost.explain import Timing, explain
+from dfc.backend_cost.rebuild import TileProblem, read_problem
+from dfc.backend_cost.schedule import CopyEntry, Schedule
+from dfc.backend_cost.simulate import simulate
+from dfc.backend_cost.simulate_compare import compare
+from dfc.errors import UsageError
+from dfc.explain_nest import draw_nest
+from dfc.explain_text import render_explanation
+from dfc.hwdsl import load_arch
+from dfc.ir import Role
+from dfc.simulate_text import render_comparison
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "data" / "explain_golden.txt"
+NEST = ROOT / "examples" / "nests" / "conv3x3.json"
+
+some = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def example(model: CostModel = DEFINES) -> TileProblem:
+    """By the model that does not change."""
+    return replace(read_problem(NEST.read_text(encoding="utf-8"), NEST.parent, None), model=model)
+
+
+def of_case(case: Case, model: CostModel) -> TileProblem:
+    return TileProblem(case.nest, case.arch, case.mapping, model, "a case")
+
+
+def test_golden() -> None:
+    """DFC_UPDATE_GOLDEN=1 writes the file anew; read the difference before you keep it."""
+    problem = example()
+    text = render_explanation(problem, explain(problem))
+    if os.environ.get("DFC_UPDATE_GOLDEN"):
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("model", [DEFINES, EXACT])
+def test_parts_sum_to_the_totals(model: CostModel) -> None:
+    @some
+    @given(cases())
+    def check(case: Case) -> None:
+        found = explain(of_case(case, model))
+        memories = sum(f.energy_pj for f in found.flows)
+        assert memories + found.cost.compute_pj == pytest.approx(found.cost.energy_pj)
+        assert sum(found.energy_by_cause.values()) == pytest.approx(found.cost.energy_pj)
+        for (index, role), pj in found.cost.memory_pj.items():
+            mine = [f for f in found.flows if f.memory == index and found.nest.operands[f.operand].role is role]
+            assert sum(f.energy_pj for f in mine) == pytest.approx(pj)
+        assert sum(found.cycles_by_cause.values()) == found.cost.latency_cycles
+        lates = [p.late_cycles for p in found.ports if p.late_cycles is not None]
+        if lates and model is DEFINES:
+            assert max(0, *lates, 0) == found.cost.stall_cycles
+
+    check()
+
+
+@some
+@given(cases())
+def test_words_are_the_simulator_s(case: Case) -> None:
+    found = explain(of_case(case, EXACT))
+    counted = simulate(case.nest, case.arch, case.mapping, double_buffer=case.double_buffer).words
+    for flow in found.flows:
+        assert flow.words == pytest.approx(counted[flow.operand, flow.level, flow.move])
+
+
+@some
+@given(cases())
+def test_the_drawing_has_every_loop_and_memory_once(case: Case) -> None:
+    found = explain(of_case(case, EXACT))
+    lines = draw_nest(found, 1000)
+    assert sum("for " in line for line in lines) == len(case.mapping.loops)
+    assert sum("parallel " in line for line in lines) == len(case.nest.unrolled)
+    for operand, title in zip(case.nest.operands, re.finditer(r"(?<=  )\S+", lines[0]), strict=True):
+        names = [case.arch.memories[m].name for m in operand.memories]
+        column = [line[title.start() :].split(" ")[0] for line in lines[1:]]
+        assert [cell for cell in column if cell in names] == names[::-1]
+
+
+@some
+@given(cases())
+def test_no_line_is_wider_than_the_terminal(case: Case) -> None:
+    for model in (DEFINES, EXACT):
+        problem = of_case(case, model)
+        assert max(map(len, render_explanation(problem, explain(problem), width=60).splitlines())) <= 60
+
+
+def indices(text: str) -> list[int]:
+    """The values of ``for OX in 0..8 by 4``."""
+    match = re.search(r"(?:for|parallel) \w+ in 0\.\.(\d+)(?: by (\d+))?", text)
+    assert match is not None
+    return list(range(0, int(match[1]) + 1, int(match[2] or 1)))
+
+
+@some
+@given(cases())
+def test_the_loops_of_a_dimension_reach_every_index_once(case: Case) -> None:
+    lines = draw_nest(explain(of_case(case, EXACT)), 1000)
+    for name in {loop.dim.name for loop in case.mapping.loops}:
+        reached = [0]
+        for line in lines:
+            if f"for {name} in" in line or f"parallel {name} in" in line:
+                reached = [before + more for before in reached for more in indices(line)]
+        assert sorted(reached) == list(range(len(reached)))
+
+
+def test_memories_without_a_loop_have_a_line_of_their_own() -> None:
+    """W passes its middle memory by, and lives in one that no loop is left for."""
+    levels = (memory("reg", "W"), memory("mid", "W"), memory("all", "OWI"))
+    ex = Example({"K": 4, "C": 3}, levels, lanes=(("A", "K", 4),))
+    problem = TileProblem(ex.nest, ex.arch, mapping("C3", (1,), (1, 1, 1), (1,)), EXACT, "")
+    assert [line.rstrip() for line in draw_nest(explain(problem), 80)] == [
+        "loop                       O    W    I",
+        "-                               all",
+        "-                               mid",
+        "for C in 0..2              all  reg  all",
+        "  parallel K in 0..3 on A  own  own  same",
+    ]
+
+
+def test_lanes_that_are_idle_at_times_are_told() -> None:
+    ex = Example({"K": 5}, (memory("all", "OWI"),), lanes=(("A", "K", 3),))
+    problem = TileProblem(ex.nest, ex.arch, mapping("K2", (1,), (1,), (1,)), EXACT, "")
+    assert "parallel K in 0..2 on A, 2.5 of 3 on average" in "\n".join(draw_nest(explain(problem), 200))
+
+
+def test_what_binds_follows_the_timing_that_is_put_in() -> None:
+    """Another latency model says which ports are late; the drawing of it needs no more."""
+    problem = example()
+    lb_io = [m.name for m in problem.arch.memories].index("lb_io")
+    late = Timing(frozenset({(0, 0)}), {(lb_io, 1): 123})
+    found = explain(problem, lambda *_: late)
+    assert found.busiest is not None
+    assert (found.busiest.memory, found.busiest.late_cycles) == (lb_io, 123)
+    assert [h.operand for h in found.held if h.double_buffered] == [0]
+    silent = explain(problem, lambda *_: Timing(frozenset(), {}))
+    assert all(p.late_cycles is None for p in silent.ports)
+    assert silent.busiest is not None
+    assert silent.busiest.busy_cycles == max(p.busy_cycles for p in silent.ports)
+
+
+def test_copies_are_named_and_may_bind() -> None:
+    base = explain(example())
+    found = replace(
+        base, copies=(CopyEntry("input", "x", 800, "dram", "lb_io"),), copy_cycles=10_000, copy_energy_pj=1e9
+    )
+    text = render_explanation(example(), found)
+    assert "time           copies: 99.3 % of" in text
+    assert "input 'x' 100 B dram -> lb_io" in text
+    assert "energy         1.000 mJ: copies 100.0 %" in text
+
+
+# -- simulator and model
+
+
+def test_comparison_counts_the_differences() -> None:
+    found = compare(example())
+    assert all(w.simulated == pytest.approx(w.modelled) for w in found.words)
+    assert "all words agree; energy" in render_comparison(found)
+    off = replace(found.words[0], modelled=found.words[0].simulated * 1.5)
+    text = render_comparison(replace(found, words=(off, *found.words[1:])))
+    assert f"1 of {len(found.words)} counts of words differ" in text
+    assert "+50.00 %" in text
+
+
+def test_above_the_limit_nothing_is_simulated() -> None:
+    with pytest.raises(UsageError, match="CLI050"):
+        compare(example(), limit=1000)
+
+
+# -- end to end
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    return Cli(tmp_path, capsys)
+
+
+@pytest.fixture
+def compiled(cli: Cli) -> Cli:
+    assert cli("compile", chain(cli.folder / "net.onnx"), "--hw", HW, "--tile", "4x4", "-q").code == 0
+    return cli
+
+
+@pytest.mark.parametrize("model", ["defines", "exact"])
+def test_the_cost_model_is_passed_on(cli: Cli, model: str) -> None:
+    done = cli("compile", chain(cli.folder / "net.onnx"), "--hw", HW, "--tile", "8x8", "--cost-model", model)
+    assert f"by cost model '{model}'" in done.out
+    schedule = Schedule.from_json((cli.folder / "net.dfc" / "schedule.json").read_text(encoding="utf-8"))
+    assert schedule.cost_model == model
+    assert f"cost model     {model}" in cli("explain", "net.dfc", "--layer", "conv1").out
+
+
+def test_explain_takes_a_folder_or_a_file(compiled: Cli) -> None:
+    whole = compiled("explain", "net.dfc", "--layer", "conv2")
+    assert (whole.code, whole.err) == (0, "")
+    assert compiled("explain", "net.dfc/schedule.json", "--layer", "conv2").out == whole.out
+    for title in ("Loop nest", "Memories", "Words", "Ports", "What binds"):
+        assert f"\n{title}" in whole.out
+    first = compiled("explain", "net.dfc", "--layer", "conv2", "--tile-class", "0").out
+    assert first.startswith(f"conv2 on {HW}: tile class 0 (1 tile), ")
+
+
+def test_simulate_agrees_with_the_model_on_every_tile(compiled: Cli) -> None:
+    schedule = Schedule.from_json((compiled.folder / "net.dfc" / "schedule.json").read_text(encoding="utf-8"))
+    for number in range(len(schedule.stacks[0].tile_classes)):
+        done = compiled("simulate", "net.dfc", "--layer", "conv1", "--tile-class", number)
+        assert done.code == 0
+        assert "all words agree" in done.out
+
+
+def test_a_nest_by_itself_is_explained_and_simulated(cli: Cli) -> None:
+    assert "3x3 convolution of 8x8 positions" in cli("explain", NEST).out
+    assert "all words agree" in cli("simulate", NEST, "--limit", "72x256").out
+
+
+def test_colours_and_widths(compiled: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    for command in ("explain", "simulate"):
+        assert max(map(len, compiled(command, "net.dfc", "--layer", "conv1").out.splitlines())) <= 60
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[1m" in compiled("explain", "net.dfc", "--layer", "conv1").out
+
+
+@pytest.mark.parametrize(
+    ("code", "place", "remedy", "arguments"),
+    [
+        ("CLI060", "schedule.json", "conv1", ["net.dfc", "--layer", "conf1"]),
+        ("CLI060", "--layer", "conv1, conv2", ["net.dfc"]),
+        ("CLI061", "--tile-class", "0 (1 tile)", ["net.dfc", "--layer", "conv1", "--tile-class", "99"]),
+        ("CLI061", "--tile-class", "0 (1 tile)", ["net.dfc", "--layer", "conv1", "--tile-class=-1"]),
+        ("CLI022", "nowhere", "check the path", ["nowhere", "--layer", "conv1"]),
+        ("CLI020", "net.onnx.txt", "", ["net.onnx.txt", "--layer", "conv1"]),
+        ("CLI020", "half.json", "", ["half.json", "--layer", "conv1"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["explain", "simulate"])
+def test_bad_input_is_refused(
+    compiled: Cli, command: str, code: str, place: str, remedy: str, arguments: list[str]
+) -> None:
+    (compiled.folder / "net.onnx.txt").write_text("no schedule", encoding="utf-8")
+    text = (compiled.folder / "net.dfc" / "schedule.json").read_text(encoding="utf-8")
+    (compiled.folder / "half.json").write_text(text[: len(text) // 2], encoding="utf-8")
+    result = compiled(command, *arguments)
+    assert (result.code, result.out) == (1, "")
+    assert f"error[{code}]: " in result.err
+    assert place in next(line for line in result.err.splitlines() if line.startswith("  --> "))
+    assert remedy in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_layer_that_is_too_large_is_refused(compiled: Cli) -> None:
+    result = compiled("simulate", "net.dfc", "--layer", "conv1", "--limit", "10x10")
+    assert (result.code, result.out) == (1, "")
+    assert "error[CLI050]: " in result.err and "limit is 100" in result.err
+
+
+@pytest.mark.parametrize("limit", ["many", "10x", "x10", "-5", "1x2x3", ""])
+def test_a_limit_is_a_number_or_a_product(compiled: Cli, limit: str) -> None:
+    result = compiled("simulate", "net.dfc", "--layer", "conv1", f"--limit={limit}")
+    assert result.code == 1
+    assert "error[CLI052]: " in result.err
+
+
+def test_names_cannot_command_the_terminal(compiled: Cli) -> None:
+    path = compiled.folder / "net.dfc" / "schedule.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"conv1"', '"c\\u001b[2J"'), encoding="utf-8")
+    done = compiled("explain", "net.dfc", "--layer", "c\x1b[2J")
+    assert done.code == 0
+    assert "\x1b" not in done.out + compiled("explain", "net.dfc", "--layer", "d\x1b[2J").err
+
+
+def test_the_example_has_every_role_on_a_chip_of_the_library() -> None:
+    assert {o.role for o in example().nest.operands} == set(Role)
+    assert example().arch.without_places == load_arch(HW).without_places
