@@ -9,9 +9,11 @@ different axes occur.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,9 @@ from dfc.ir import KERNEL_DIM, OUTPUT_DIM, Axis, Dim
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 _NOWHERE = np.iinfo(np.int64).min
 
@@ -169,14 +174,35 @@ class Histogram:
     counts: Floats
 
 
-def combine(profiles: list[list[Profile]], points: int) -> Histogram:
-    """The product of independent axes: per axis a profile for each point."""
+@dataclass(frozen=True)
+class PerPoint(Generic[T]):
+    """Something that depends on few numbers of a point: the distinct values, and which one each point has."""
+
+    values: list[T]
+    of_point: Ints
+
+    def map(self, pick: Callable[[T], S]) -> PerPoint[S]:
+        """The same with a part of each value."""
+        return PerPoint([pick(v) for v in self.values], self.of_point)
+
+    def numbers(self, pick: Callable[[T], int]) -> Floats:
+        """A number of each value, per point."""
+        found: Floats = np.array([pick(v) for v in self.values], dtype=float)[self.of_point]
+        return found
+
+
+def _padded(numbers: tuple[int, ...], width: int) -> list[float]:
+    return [*map(float, numbers), *[0.0] * (width - len(numbers))]
+
+
+def combine(profiles: list[PerPoint[Profile]], points: int) -> Histogram:
+    """The product of independent axes."""
     sizes = np.ones((points, 1))
     counts = np.ones((points, 1))
     for axis in profiles:
-        width = max(1, *(len(p.sizes) for p in axis))
-        axis_sizes = np.array([[*p.sizes, *[0] * (width - len(p.sizes))] for p in axis], dtype=float)
-        axis_counts = np.array([[*p.counts, *[0] * (width - len(p.counts))] for p in axis], dtype=float)
+        width = max(1, *(len(p.sizes) for p in axis.values))
+        axis_sizes = np.array([_padded(p.sizes, width) for p in axis.values])[axis.of_point]
+        axis_counts = np.array([_padded(p.counts, width) for p in axis.values])[axis.of_point]
         sizes = (sizes[:, :, None] * axis_sizes[:, None, :]).reshape(points, -1)
         counts = (counts[:, :, None] * axis_counts[:, None, :]).reshape(points, -1)
     return Histogram(sizes, counts)
@@ -209,7 +235,14 @@ class BurstCounter:
         self.gaps = spatial_levels(nest, operand, arch)
         self.windows = {d: a for a in operand.windows for d in (OUTPUT_DIM[a], KERNEL_DIM[a])}
 
-    def _axis(self, dim: Dim, below: int, boundary: int) -> LoopAxis:
+    def window(self, dim: Dim) -> Window:
+        """The window that a dimension belongs to."""
+        axis = self.windows[dim]
+        nest = self.nest
+        return Window(nest.strides[axis], nest.dilations[axis], nest.pads[axis], nest.inputs[axis])
+
+    def axis(self, dim: Dim, below: int, boundary: int) -> LoopAxis:
+        """A dimension at a boundary with ``below`` steps inside of the cut."""
         lanes: list[tuple[int, int]] = []
         for u in self.nest.unrolled:
             if u.loop is dim:
@@ -217,33 +250,35 @@ class BurstCounter:
                 lanes.append((u.lanes, 2 if gap < boundary else 1 if gap == boundary else 0))
         return LoopAxis(self.nest.sizes[dim], self.nest.temporal[dim], below, tuple(lanes))
 
-    def _profiles(self, boundary: int, points: Ints) -> tuple[list[list[AxisProfile]], list[list[Activity]]]:
+    def _profiles(self, boundary: int, points: Ints) -> tuple[list[PerPoint[AxisProfile]], list[PerPoint[Activity]]]:
         """Per axis and point: profiles of the axes that address the operand, activities of the others."""
-        relevant: list[list[AxisProfile]] = []
-        others: list[list[Activity]] = []
+        relevant: list[PerPoint[AxisProfile]] = []
+        others: list[PerPoint[Activity]] = []
         for dim in Dim:
             if dim in self.windows:
                 continue
             if self.nest.sizes[dim] == 1:
                 continue
-            axes = [self._axis(dim, int(p), boundary) for p in points[:, dim]]
+            below, of_point = np.unique(points[:, dim], return_inverse=True)
+            axes = [self.axis(dim, int(p), boundary) for p in below]
             if dim in self.operand.dims:
-                relevant.append([plain_profile(a) for a in axes])
+                relevant.append(PerPoint([plain_profile(a) for a in axes], of_point))
             else:
-                others.append([activity(a) for a in axes])
+                others.append(PerPoint([activity(a) for a in axes], of_point))
         for axis in self.operand.windows:
             relevant.append(self._window_profiles(axis, boundary, points))
         return relevant, others
 
-    def _window_profiles(self, axis: Axis, boundary: int, points: Ints) -> list[AxisProfile]:
+    def _window_profiles(self, axis: Axis, boundary: int, points: Ints) -> PerPoint[AxisProfile]:
         o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
         window = Window(
             self.nest.strides[axis], self.nest.dilations[axis], self.nest.pads[axis], self.nest.inputs[axis]
         )
-        return [
-            window_profile(self._axis(o, int(p[o]), boundary), self._axis(f, int(p[f]), boundary), window)
-            for p in points
+        below, of_point = np.unique(points[:, [o, f]], axis=0, return_inverse=True)
+        found = [
+            window_profile(self.axis(o, int(p), boundary), self.axis(f, int(q), boundary), window) for p, q in below
         ]
+        return PerPoint(found, of_point.reshape(-1))
 
     def at(self, boundary: int) -> BoundaryBursts:
         """The bursts across a boundary at every point; boundary 0 has one step per stay, whatever the point."""
@@ -251,19 +286,19 @@ class BurstCounter:
         relevant, others = self._profiles(boundary, points)
         n = len(points)
 
-        def product(pick: str) -> Floats:
+        def product(pick: Callable[[Activity], int]) -> Floats:
             factors = np.ones(n)
             for dim in others:
-                factors = factors * np.array([getattr(a, pick) for a in dim], dtype=float)
+                factors = factors * dim.numbers(pick)
             return factors
 
         return BoundaryBursts(
-            fed=combine([[p.fed for p in axis] for axis in relevant], n),
-            feeding=combine([[p.feeding for p in axis] for axis in relevant], n),
-            times_fed=product("fed"),
-            times_feeding=product("feeding"),
-            last_fed=product("last_fed"),
-            last_feeding=product("last_feeding"),
+            fed=combine([axis.map(lambda p: p.fed) for axis in relevant], n),
+            feeding=combine([axis.map(lambda p: p.feeding) for axis in relevant], n),
+            times_fed=product(lambda a: a.fed),
+            times_feeding=product(lambda a: a.feeding),
+            last_fed=product(lambda a: a.last_fed),
+            last_feeding=product(lambda a: a.last_feeding),
         )
 
     def fresh_starts(self, gap: int) -> Floats | None:
@@ -277,9 +312,10 @@ class BurstCounter:
         others = [d for d in Dim if self.operand.irrelevant(d) and self.nest.sizes[d] > 1]
         every = first = np.ones(len(self.points))
         for dim in others:
-            found = [activity(self._axis(dim, int(p), gap)) for p in self.points[:, dim]]
-            every = every * np.array([f.fed for f in found], dtype=float)
-            first = first * np.array([f.first_fed for f in found], dtype=float)
+            below, of_point = np.unique(self.points[:, dim], return_inverse=True)
+            found = PerPoint([activity(self.axis(dim, int(p), gap)) for p in below], of_point)
+            every = every * found.numbers(lambda a: a.fed)
+            first = first * found.numbers(lambda a: a.first_fed)
         return every - first
 
     def reduces_above(self, boundary: int) -> bool:
@@ -304,8 +340,9 @@ class BurstCounter:
         n = len(points)
         fed, feeding, counts = (np.ones((n, 1)) for _ in range(3))
         for axis in relevant:
-            width = max(len(p.longest) for p in axis)
-            padded = np.array([[*p.longest, *[(0, 0, 0)] * (width - len(p.longest))] for p in axis], dtype=float)
+            width = max(len(p.longest) for p in axis.values)
+            rows = [[*p.longest, *[(0, 0, 0)] * (width - len(p.longest))] for p in axis.values]
+            padded = np.array(rows, dtype=float)[axis.of_point]
 
             def spread(have: Floats, more: Floats) -> Floats:
                 return (have[:, :, None] * more[:, None, :]).reshape(n, -1)
@@ -320,7 +357,7 @@ class BurstCounter:
         """
         factors = [self._step_factor(d) for d in dims]
         if len(dims) == 2 and dims[0] in self.windows:
-            o, f = (self._axis(d, 1, 0).indices() for d in dims)
+            o, f = (self.axis(d, 1, 0).indices() for d in dims)
             axis = self.windows[dims[0]]
             window = Window(
                 self.nest.strides[axis], self.nest.dilations[axis], self.nest.pads[axis], self.nest.inputs[axis]
@@ -334,7 +371,7 @@ class BurstCounter:
         steps = self.nest.temporal[dim]
         if dim not in self.operand.dims:
             return np.ones(steps, dtype=np.int64)
-        valid = self._axis(dim, 1, 0).indices() >= 0
+        valid = self.axis(dim, 1, 0).indices() >= 0
         counts: Ints = valid.sum(axis=(1, 3, 4)).max(axis=1)
         return counts
 

@@ -21,8 +21,8 @@ from dfc.backend_cost.evaluate import (
     latency,
     link_pj,
 )
-from dfc.backend_cost.mapping_search import Mapping, MappingCost, price_mapping
-from dfc.backend_cost.nest import Nest
+from dfc.backend_cost.mapping_search import MappingCost, price_mapping
+from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.schedule import CopyEntry
 from dfc.backend_cost.tables import Ints, Link, Tables, build_tables
@@ -130,7 +130,7 @@ class Explanation:
     def cycles_by_cause(self) -> dict[str, int]:
         """The parts of the latency."""
         cost = self.cost
-        stall, load = cost.stall_cycles, cost.loading_cycles
+        stall, load = cost.stall_cycles, cost.filling_cycles
         return {"compute": cost.ideal_cycles, "stall": stall, "load": load, "copy": self.copy_cycles}
 
     @property

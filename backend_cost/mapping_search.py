@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from itertools import permutations
-from math import ceil, prod
+from math import prod
 from typing import cast
 
 import numpy as np
 
 from dfc.backend_cost.cost_model import DEFINES, CostModel
 from dfc.backend_cost.evaluate import Batch, coupled_words, effective_cuts, energy_pj, latency, link_pj
-from dfc.backend_cost.nest import Nest
+from dfc.backend_cost.nest import Loop, Mapping, Nest
+from dfc.backend_cost.sliding import sliding_words
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables, build_tables
 from dfc.backend_cost.timing import exact_latency, granted_buffers
 from dfc.hwdsl.arch import Arch
@@ -35,22 +36,6 @@ class Objective(StrEnum):
     ENERGY = "energy"
     LATENCY = "latency"
     EDP = "edp"
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A temporal loop."""
-
-    dim: Dim
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """A loop order, innermost first, and per operand how many loops lie at or below each of its memories."""
-
-    loops: tuple[Loop, ...]
-    cuts: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -223,35 +208,48 @@ class _Allocator:
         return [np.where(none, 0, p) for p in picked]
 
 
-def _cycles(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Floats:
-    """The latency of each mapping under the tables' model."""
-    if tables.model.played:
-        return exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts)).total_cycles
-    return latency(tables, batch, cuts).total_cycles.astype(float)
+@dataclass(frozen=True)
+class _Times:
+    """Cycles per mapping, by the tables' model."""
+
+    stall: Ints
+    loading: Ints
+    offloading: Ints
+    total: Floats  # before rounding: what mappings are compared by
+
+    def row(self, i: int) -> tuple[int, int, int]:
+        """(stall, loading, offloading) of one mapping."""
+        return int(self.stall[i]), int(self.loading[i]), int(self.offloading[i])
 
 
-def _timing(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[int, int, int]:
-    """(stall, loading, offloading) cycles of the batch's only mapping."""
-    if tables.model.played:
-        exact = exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts))
-        stall = max(0, ceil(exact.running_cycles[0] - 1e-9) - exact.ideal_cycles)
-        return stall, ceil(exact.loading_cycles[0] - 1e-9), ceil(exact.offloading_cycles[0] - 1e-9)
-    time = latency(tables, batch, cuts)
-    return int(time.stall_cycles[0]), int(time.loading_cycles[0]), int(time.offloading_cycles[0])
+def _times(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> _Times:
+    """The latency of each mapping."""
+    if not tables.model.played:
+        time = latency(tables, batch, cuts)
+        return _Times(time.stall_cycles, time.loading_cycles, time.offloading_cycles, time.total_cycles.astype(float))
+    exact = exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts))
+
+    def whole(cycles: Floats) -> Ints:
+        return np.ceil(cycles - 1e-6).astype(np.int64)
+
+    stall = np.maximum(0, whole(exact.running_cycles) - exact.ideal_cycles)
+    return _Times(stall, whole(exact.loading_cycles), whole(exact.offloading_cycles), exact.total_cycles)
 
 
-def _select(tables: Tables, batch: Batch, objective: Objective) -> int:
-    """The row that the objective likes best; ties by energy, then latency, then the first."""
+def _select(tables: Tables, batch: Batch, objective: Objective) -> tuple[int, tuple[int, int, int]]:
+    """The row that the objective likes best, with its times; ties by energy, then latency, then the first."""
     cuts = effective_cuts(tables, batch)
     energy = energy_pj(tables, batch, cuts)
     if objective is Objective.ENERGY:
         rows = np.flatnonzero(energy <= energy.min() * (1 + TIE))
-        times = _cycles(tables, batch.take(rows), tuple(c[rows] for c in cuts))
-        return int(rows[np.argmin(times)])
-    times = _cycles(tables, batch, cuts)
-    score = times if objective is Objective.LATENCY else times * energy
+        times = _times(tables, batch.take(rows), tuple(c[rows] for c in cuts))
+        best = int(np.argmin(times.total))
+        return int(rows[best]), times.row(best)
+    times = _times(tables, batch, cuts)
+    score = times.total if objective is Objective.LATENCY else times.total * energy
     rows = np.flatnonzero(score <= score.min() * (1 + TIE))
-    return int(rows[np.argmin(energy[rows])])
+    best = int(rows[np.argmin(energy[rows])])
+    return best, times.row(best)
 
 
 def search_mapping(
@@ -275,11 +273,11 @@ def search_mapping(
         assert allocator.first_failure is not None
         return allocator.first_failure
     batch = Batch(loop_dim, masks, cuts).take(keep)
-    row = _select(tables, batch, objective)
+    row, times = _select(tables, batch, objective)
     chosen: list[int] = orders[keep[row]].tolist()
     ordered = tuple(loops[i] for i in chosen)
     mapping = Mapping(ordered, tuple(tuple(int(x) for x in c[row]) for c in batch.cuts))
-    return _cost(tables, batch.take(np.array([row])), mapping)
+    return _cost(tables, batch.take(np.array([row])), mapping, times)
 
 
 def price_mapping(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = DEFINES) -> MappingCost:
@@ -296,13 +294,15 @@ def price_mapping(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = D
         np.arange(len(points))[None, :],
         tuple(np.array([c], dtype=np.int64) for c in mapping.cuts),
     )
-    return _cost(tables, batch, mapping)
+    times = _times(tables, batch, effective_cuts(tables, batch)).row(0)
+    return _cost(tables, batch, mapping, times)
 
 
-def _cost(tables: Tables, batch: Batch, mapping: Mapping) -> MappingCost:
+def _cost(tables: Tables, batch: Batch, mapping: Mapping, times: tuple[int, int, int]) -> MappingCost:
     """Everything about one mapping (the batch's only row)."""
     cuts = effective_cuts(tables, batch)
-    stall, loading, offloading = _timing(tables, batch, cuts)
+    stall, loading, offloading = times
+    new_words = sliding_words(tables, mapping, cuts)
     energy: dict[tuple[int, Role], float] = {}
     read: dict[int, float] = {}
     write: dict[int, float] = {}
@@ -311,6 +311,7 @@ def _cost(tables: Tables, batch: Batch, mapping: Mapping) -> MappingCost:
             at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
             key = (link.memory, table.operand.role)
             words = float(link.words[at] - np.sum(coupled_words(link, batch, cut)))
+            words = new_words.get((link.operand, link.boundary, link.move), words)
             energy[key] = energy.get(key, 0.0) + words * link_pj(tables, link)
             memory = tables.arch.memories[link.memory]
             reads = link.move in (0, 2)

@@ -5,7 +5,7 @@ A :class:`Nest` is hashable: equal nests cost the same, so every search result i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import abc
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -110,6 +110,22 @@ class Nest:
         return prod(self.temporal)
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A temporal loop."""
+
+    dim: Dim
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A loop order, innermost first, and per operand how many loops lie at or below each of its memories."""
+
+    loops: tuple[Loop, ...]
+    cuts: tuple[tuple[int, ...], ...]
+
+
 def window_extent(outputs: float, kernel: float, stride: int, dilation: int) -> int:
     """Distinct input positions that ``outputs`` x ``kernel`` iterations touch along one axis (B.a of the reference).
 
@@ -144,7 +160,7 @@ class Borders:
     inputs: Triple = (0, 0, 0)
 
 
-def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: Mapping[Role, int], borders: Borders) -> Nest:
+def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: abc.Mapping[Role, int], borders: Borders) -> Nest:
     """The nest that computes an output region of ``extents`` (t, y, x) positions of a layer.
 
     ``tops`` gives per role the number of memory levels that the operand may use, counted from the array.

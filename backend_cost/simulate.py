@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from dfc.backend_cost.mapping_search import Mapping
-from dfc.backend_cost.nest import Nest
+from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.simulate_time import play
 from dfc.backend_cost.simulate_walk import walk
 from dfc.backend_cost.simulate_words import Traffic, count, transfers

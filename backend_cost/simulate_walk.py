@@ -16,8 +16,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from dfc.backend_cost.mapping_search import Mapping
-from dfc.backend_cost.nest import Nest, NestOperand
+from dfc.backend_cost.nest import Mapping, Nest, NestOperand
 from dfc.errors import UsageError
 from dfc.hwdsl.arch import Arch, Memory
 from dfc.ir import KERNEL_DIM, N_DIMS, OUTPUT_DIM, Axis, Dim

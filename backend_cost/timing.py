@@ -43,13 +43,13 @@ class BoundaryTimes:
 class TimeTables:
     """Durations of all transfers of a nest, per point."""
 
-    def __init__(self, tables: Tables):
+    def __init__(self, tables: Tables, points: Floats):
         self.tables = tables
         self.nest = tables.nest
         self.arch = tables.arch
         self.boundaries: list[BoundaryTimes] = []
         self.step: list[Transfer] = []
-        self.counters = [BurstCounter(self.nest, t.operand, self.arch, tables.points) for t in tables.operands]
+        self.counters = [BurstCounter(self.nest, t.operand, self.arch, points) for t in tables.operands]
         self.reduces = [c.reduces_above(0) for c in self.counters]
         self.classes = step_classes(self.counters)
         for index, (table, counter) in enumerate(zip(tables.operands, self.counters, strict=True)):
@@ -163,13 +163,17 @@ class ExactLatency:
 class _Rows:
     """The recursion over boundaries, for all mappings at once; columns are boundaries sorted by cut."""
 
-    def __init__(self, times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]):
+    def __init__(
+        self, times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], at_point: Ints
+    ):
+        """``at_point`` says where in ``times`` each of the tables' points stands."""
         self.times = times
         rows = np.arange(len(batch.point))
         found = times.boundaries
         self.count = len(found)
         place = [cuts[b.operand][:, b.boundary - 1] for b in found]
-        at = [batch.point[rows, p] for p in place]
+        points = [batch.point[rows, p] for p in place]
+        at = [at_point[p] for p in points]
         order = np.argsort(np.stack(place, axis=1), axis=1, kind="stable")
         total = float(times.tables.total_cycles)
 
@@ -186,7 +190,7 @@ class _Rows:
             return column(parts)
 
         self.order = order
-        self.stays = column([total / times.tables.cycles[p] for p in at])
+        self.stays = column([total / times.tables.cycles[p] for p in points])
         self.cycles = np.stack([mean("fetch"), mean("back"), mean("up")], axis=2)  # mean per stay
         backs = [(b.back, p) for b, p in zip(found, at, strict=True)]
         self.share = column([np.zeros(len(rows)) if t is None else t.share[p] for t, p in backs])
@@ -337,15 +341,17 @@ def _steps_alone(times: TimeTables) -> float:
     return mean * times.tables.total_cycles
 
 
-def exact_latency(
-    tables: Tables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], times: TimeTables | None = None
-) -> ExactLatency:
+def exact_latency(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]) -> ExactLatency:
     """Cycles of each mapping; ``cuts`` are the effective ones, ``double`` (mappings, memories) per operand."""
-    times = times or TimeTables(tables)
+    rows = np.arange(len(batch.point))[:, None]
+    used = np.unique(np.concatenate([batch.point[rows, c].reshape(-1) for c in cuts]))
+    times = TimeTables(tables, tables.points[used])
     if not times.boundaries:
         running = np.full(len(batch.point), _steps_alone(times))
         return ExactLatency(tables.total_cycles, running, np.zeros_like(running), np.zeros_like(running))
-    running, loading, offloading = _Rows(times, batch, cuts, double).run()
+    place = np.zeros(len(tables.points), dtype=np.int64)
+    place[used] = np.arange(len(used))
+    running, loading, offloading = _Rows(times, batch, cuts, double, place).run()
     return ExactLatency(tables.total_cycles, running, loading, offloading)
 
 

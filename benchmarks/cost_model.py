@@ -28,9 +28,10 @@ import numpy.typing as npt
 from dfc.backend_cost import evaluate
 from dfc.backend_cost.cost_model import MODELS, CostModel
 from dfc.backend_cost.evaluate import Batch
-from dfc.backend_cost.mapping_search import Loop, loop_factors
-from dfc.backend_cost.nest import Borders, Nest, make_nest
+from dfc.backend_cost.mapping_search import loop_factors
+from dfc.backend_cost.nest import Borders, Loop, Nest, make_nest
 from dfc.backend_cost.tables import Tables, build_tables
+from dfc.backend_cost.timing import exact_latency, granted_buffers
 from dfc.hwdsl import Arch, Memory, Move, load_arch
 from dfc.ir import CONV_INPUT_DIMS, CONV_WEIGHT_DIMS, N_DIMS, Kind, Layer, Operand, Role, sizes
 
@@ -109,7 +110,10 @@ def measure(nest: Nest, arch: Arch, model: CostModel, repeat: int) -> Times:
         cuts = evaluate.effective_cuts(tables, batch)
         evaluate.energy_pj(tables, batch, cuts)
         priced = time.process_time()
-        evaluate.latency(tables, batch, cuts)
+        if model.played:
+            exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts))
+        else:
+            evaluate.latency(tables, batch, cuts)
         energy.append(priced - start)
         latency.append(time.process_time() - priced)
     return Times(len(batch.point), built, min(energy), min(latency))

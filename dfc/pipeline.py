@@ -77,7 +77,9 @@ def parse_request(objective: str, overlap: str, tile: str, stacks: str, model: s
             )
         size = (int(match[1]), int(match[2]))
     overlaps = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
-    return Request(Objective(objective), overlaps if overlap == "auto" else (Overlap(overlap),), size, stacks, model_by_name(model))
+    return Request(
+        Objective(objective), overlaps if overlap == "auto" else (Overlap(overlap),), size, stacks, model_by_name(model)
+    )
 
 
 def import_graph(

@@ -201,7 +201,7 @@ class _AxisWalk:
         needs: Mapping[str, int],
         later: Mapping[str, int],
     ) -> AxisStep:
-        """``needs`` and ``later`` hold per tensor the first position that this or a later tile needs, or a later one."""
+        """``needs`` holds per tensor the first position that this or a later tile needs, ``later`` a later one."""
         tensors: list[tuple[str, TensorStep]] = []
         for name in self.names:
             stored = waiting = 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import prod
 
-from dfc.backend_cost.mapping_search import Loop, Mapping
-from dfc.backend_cost.nest import Nest, NestOperand, Unrolled, Work
+from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work
 from dfc.hwdsl.arch import Arch, ArrayDim, Memory, OperationalArray
 from dfc.hwdsl.ports import allocate, make_ports
 from dfc.ir import CONV_INPUT_DIMS, CONV_WEIGHT_DIMS, KERNEL_DIM, OUTPUT_DIMS, Axis, Dim, Role, sizes
