@@ -7,6 +7,7 @@ the memory's upper boundary. Sections B.e.2, B.e.6 to B.e.9 of docs/cost-model.m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,14 +58,15 @@ class Latency:
 def effective_cuts(tables: Tables, batch: Batch) -> tuple[Ints, ...]:
     """Cuts moved outwards over loops that do not change what the memory holds (stationary merge-down, B.e.2)."""
     moved: list[Ints] = []
-    loops = batch.loop_dim.shape[1]
-    rows = np.arange(len(batch.loop_dim))[:, None]
+    by_position = np.ascontiguousarray(batch.loop_dim.T)
+    loops = len(by_position)
+    rows = np.arange(len(batch.loop_dim))
     for table, cuts in zip(tables.operands, batch.cuts, strict=True):
-        idle = np.array([table.operand.irrelevant(d) for d in Dim])[batch.loop_dim]
-        skip = np.full((len(idle), loops + 1), loops, dtype=np.int64)
+        idle = np.array([table.operand.irrelevant(d) for d in Dim])[by_position]
+        skip = np.full((loops + 1, len(rows)), loops, dtype=np.int16)
         for i in range(loops - 1, -1, -1):
-            skip[:, i] = np.where(idle[:, i], skip[:, i + 1], i)
-        moved.append(skip[rows, cuts])
+            skip[i] = np.where(idle[i], skip[i + 1], i)
+        moved.append(np.stack([skip[cut, rows] for cut in cuts.T], axis=1).astype(np.int64))
     return tuple(moved)
 
 
@@ -107,47 +109,66 @@ class _Active:
     allowed: Ints
     active: Bools
 
+    def take(self, rows: Ints) -> _Active:
+        """The mappings at ``rows``."""
+        return _Active(
+            self.link,
+            self.period[rows],
+            self.count[rows],
+            self.transfer[rows],
+            self.allowed[rows],
+            self.active[rows],
+        )
+
 
 class _Timing:
     """Evaluates the latency of a batch; one method per step of B.e.6 to B.e.8."""
 
     def __init__(self, tables: Tables, batch: Batch, cuts: tuple[Ints, ...]):
         self.tables = tables
-        self.batch = batch
-        self.cuts = cuts
-        self.rows = np.arange(len(batch.point))
-        self.cycles = tables.cycles.astype(np.int64)
+        self.rows: Ints = np.arange(len(batch.point))
+        # one row per loop position: everything below works on whole rows
+        self.loop_dim: Ints = np.ascontiguousarray(batch.loop_dim.T)
+        point: Ints = np.ascontiguousarray(batch.point.T)
+        self.cuts: list[list[Ints]] = [
+            [np.zeros_like(self.rows), *np.ascontiguousarray(c.T)] for c in cuts
+        ]  # by boundary
+        self.points: list[list[Ints]] = [[point[cut, self.rows] for cut in by_boundary] for by_boundary in self.cuts]
+        self.periods: Ints = tables.cycles.astype(np.int64)[point]
 
     def boundary_point(self, operand: int, a: int) -> Ints:
         """Point of boundary ``a``; the tables' first point (nothing below) for boundary 0."""
-        if a == 0:
-            return self.batch.point[:, 0]
-        return self.batch.point[self.rows, self.cuts[operand][:, a - 1]]
+        return self.points[operand][a]
 
-    def _trailing(self, operand: int, a: int, keep: Bools) -> Ints:
-        """Product of the outermost run of ``keep`` loops just below boundary ``a`` (within one memory's loops)."""
-        if a == 0:
-            return np.ones(len(self.rows), dtype=np.int64)
-        flags = keep[self.batch.loop_dim]
-        loops = flags.shape[1]
-        start = np.zeros((len(flags), loops + 1), dtype=np.int64)
-        for i in range(loops):
-            start[:, i + 1] = np.where(flags[:, i], start[:, i], i + 1)
-        cut = self.cuts[operand][:, a - 1]
-        floor = self.cuts[operand][:, a - 2] if a > 1 else np.zeros_like(cut)
-        first = np.maximum(start[self.rows, cut], floor)
-        return self.cycles[self.batch.point[self.rows, cut]] // self.cycles[self.batch.point[self.rows, first]]
+    def period(self, operand: int, a: int) -> Ints:
+        """Cycles of the loops below boundary ``a``."""
+        found: Ints = self.periods[self.cuts[operand][a], self.rows]
+        return found
+
+    def _before_runs(self, operand: int, keep: Bools) -> list[Ints]:
+        """Per boundary, the cycles below the outermost run of ``keep`` loops just below it (in one memory's loops)."""
+        flags = keep[self.loop_dim]
+        start = np.zeros((len(flags) + 1, len(self.rows)), dtype=np.int16)
+        for i, kept in enumerate(flags):
+            start[i + 1] = np.where(kept, start[i], i + 1)
+        found = [np.ones_like(self.rows)]
+        for below, cut in pairwise(self.cuts[operand]):
+            found.append(self.periods[np.maximum(start[cut, self.rows], below), self.rows])
+        return found
 
     def double_buffers(self) -> list[list[Bools]]:
         """Per operand and memory: whether the next tile may be fetched while this one is in use (B.e.6)."""
         held: dict[int, Floats] = {}
         share: list[list[Floats]] = []
         for i, table in enumerate(self.tables.operands):
-            keep = np.array([table.operand.relevant(d) for d in Dim])
+            before = self._before_runs(i, np.array([table.operand.relevant(d) for d in Dim]))
             parts: list[Floats] = []
             for m, memory in enumerate(table.operand.memories):
                 bits = table.data_bits[m][self.boundary_point(i, m + 1)]
-                part = np.floor(bits / self._trailing(i, m + 1, keep)) / self.tables.arch.memories[memory].size_bits
+                part = (
+                    np.floor(bits / (self.period(i, m + 1) // before[m + 1]))
+                    / self.tables.arch.memories[memory].size_bits
+                )
                 parts.append(part)
                 held[memory] = held.get(memory, np.zeros(len(self.rows))) + part
             share.append(parts)
@@ -168,24 +189,23 @@ class _Timing:
         found: list[_Active] = []
         never = np.zeros(len(self.rows), dtype=bool)
         for i, table in enumerate(self.tables.operands):
-            idle = np.array([table.operand.irrelevant(d) for d in Dim])
-            by_boundary: dict[int, tuple[Ints, Ints, Ints, Ints]] = {}
+            windows = self._before_runs(i, np.array([table.operand.irrelevant(d) for d in Dim]))
+            by_boundary: dict[int, tuple[Ints, Ints, Ints]] = {}
             for link in table.links:
                 a = link.boundary
                 if a not in by_boundary:
-                    at = self.boundary_point(i, a)
-                    period = self.cycles[at]
-                    window = period // self._trailing(i, a, idle)
-                    by_boundary[a] = (at, period, self.tables.total_cycles // period, window)
-                at, period, count, window = by_boundary[a]
-                double = buffered[i][a - 1] if a else never
+                    period = self.period(i, a)
+                    allowed = np.where(buffered[i][a - 1] if a else never, period, windows[a])
+                    by_boundary[a] = (period, self.tables.total_cycles // period, allowed)
+                period, count, allowed = by_boundary[a]
+                at = self.boundary_point(i, a)
                 found.append(
                     _Active(
                         link=link,
                         period=period,
                         count=count,
                         transfer=link.transfer_cycles[at],
-                        allowed=np.where(double, period, window),
+                        allowed=allowed,
                         active=link.active[at],
                     )
                 )
@@ -271,50 +291,81 @@ class _Timing:
 
 def port_slack(found: list[_Active]) -> Ints:
     """Cycles by which a port's transfers exceed (or, negative, stay within) what they are allowed (B.e.7)."""
-    active = np.stack([f.active for f in found])
-    slack: Ints = np.stack([(f.transfer - f.allowed) * (f.count - 1) for f in found]) * active
-    if len(found) == 1:
-        only: Ints = slack[0]
-        return only
-    demand = (np.stack([f.allowed * (f.count - 1) for f in found]) * active).sum(axis=0)
-    late: Ints = np.maximum(slack, 0).sum(axis=0)
-    early = np.minimum(slack, 0).sum(axis=0)
-    shared = late + np.maximum(0, early + demand - _available(found))
-    alone: Ints = slack.sum(axis=0)
-    worst: Ints = np.where(active.sum(axis=0) > 1, shared, alone)
+    slack = [np.where(f.active, (f.transfer - f.allowed) * (f.count - 1), 0) for f in found]
+    worst = _total(slack)
+    together = np.flatnonzero(_total([f.active.astype(np.int64) for f in found]) > 1)
+    if len(together) == 0:
+        return worst
+    found = [f.take(together) for f in found]
+    slack = [s[together] for s in slack]
+    late = _total([np.maximum(s, 0) for s in slack])
+    early = _total([np.minimum(s, 0) for s in slack])
+    demand = _total([np.where(f.active, f.allowed * (f.count - 1), 0) for f in found])
+    worst[together] = late + np.maximum(0, early + demand - _available(found))
     return worst
+
+
+def _total(parts: list[Ints]) -> Ints:
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def _available(found: list[_Active]) -> Ints:
     """Cycles in which at least one transfer of the port is allowed (U of B.e.7).
 
     Periods are products of the first loops of one order, so each divides every longer one, and the union of the
-    periodic windows follows by recursion from the longest period to the shortest, not from an array as long as it.
+    periodic windows follows from the shortest period to the longest, not from an array as long as that.
     """
-    always = np.stack([f.active & (f.allowed == f.period) for f in found]).max(axis=0)
-    total = found[0].period * found[0].count
-    periods = np.stack([np.where(f.active, f.period, 1) for f in found])
-    allowed = np.stack([np.where(f.active, f.allowed, 0) for f in found])
-    order = np.argsort(periods, axis=0, kind="stable")
-    periods = np.take_along_axis(periods, order, axis=0)
-    allowed = np.take_along_axis(allowed, order, axis=0)
-    longest: Ints = periods[-1]
-    covered = longest - _uncovered(periods, allowed, len(found) - 1, longest)
-    available: Ints = np.where(always, total, total // longest * covered)
+    available = found[0].period * found[0].count
+    always = np.logical_or.reduce([f.active & (f.allowed == f.period) for f in found])
+    rows = np.flatnonzero(~always)
+    found = [f.take(rows) for f in found]
+    periods = [np.where(f.active, f.period, 1) for f in found]
+    allowed = [np.where(f.active, f.allowed, 0) for f in found]
+    _sort_together(periods, allowed)
+    longest = periods[-1]
+    available[rows] -= available[rows] // longest * _Uncovered(periods, allowed).per_period[-1]
     return available
 
 
-def _uncovered(periods: Ints, allowed: Ints, last: int, until: Ints) -> Ints:
-    """Cycles of ``[0, until)`` in which none of the first ``last + 1`` windows is open."""
-    if last < 0:
-        return until
-    behind: Ints = allowed[last]
-    per_period = _uncovered(periods, allowed, last - 1, periods[last]) - _uncovered(periods, allowed, last - 1, behind)
-    whole, rest = np.divmod(until, periods[last])
-    head = _uncovered(periods, allowed, last - 1, rest)
-    open_in_rest: Ints = np.minimum(allowed[last], rest)
-    uncovered: Ints = whole * per_period + head - _uncovered(periods, allowed, last - 1, open_in_rest)
-    return uncovered
+def _sort_together(keys: list[Ints], values: list[Ints]) -> None:
+    """Sort the keys of every row in place, and its values with them; there are only a few."""
+    for last in range(len(keys) - 1, 0, -1):
+        for i in range(last):
+            swap = keys[i] > keys[i + 1]
+            keys[i], keys[i + 1] = np.minimum(keys[i], keys[i + 1]), np.maximum(keys[i], keys[i + 1])
+            values[i], values[i + 1] = (
+                np.where(swap, values[i + 1], values[i]),
+                np.where(swap, values[i], values[i + 1]),
+            )
+
+
+class _Uncovered:
+    """Cycles in which none of some periodic windows is open; periods ascend, and each divides the next.
+
+    per_period[k]: in one period k, of windows 0 .. k. behind[k]: in the open part of window k, of windows 0 .. k-1.
+    """
+
+    def __init__(self, periods: list[Ints], allowed: list[Ints]):
+        self.periods = periods
+        self.allowed = allowed
+        self.behind: list[Ints] = []
+        self.per_period: list[Ints] = []
+        for k, (period, window) in enumerate(zip(periods, allowed, strict=True)):
+            before = period // periods[k - 1] * self.per_period[k - 1] if k else period
+            self.behind.append(self.until(k - 1, window))
+            self.per_period.append(before - self.behind[k])
+
+    def until(self, last: int, end: Ints) -> Ints:
+        """Cycles of ``[0, end)`` in which none of the windows 0 .. ``last`` is open."""
+        if last < 0:
+            return end
+        whole, rest = np.divmod(end, self.periods[last])
+        outside = self.until(last - 1, rest) - self.behind[last]
+        found: Ints = whole * self.per_period[last] + np.where(rest > self.allowed[last], outside, 0)
+        return found
 
 
 def double_buffers(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> list[list[Bools]]:

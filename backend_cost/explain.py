@@ -15,7 +15,6 @@ from dfc.backend_cost.assemble import operand_names
 from dfc.backend_cost.cost_model import CostModel
 from dfc.backend_cost.evaluate import (
     Batch,
-    coupled_words,
     double_buffers,
     effective_cuts,
     latency,
@@ -25,6 +24,7 @@ from dfc.backend_cost.mapping_search import MappingCost, price_mapping
 from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.schedule import CopyEntry
+from dfc.backend_cost.sliding import mapping_words
 from dfc.backend_cost.tables import Ints, Link, Tables, build_tables
 from dfc.backend_cost.timing import granted_buffers
 from dfc.hwdsl.arch import Arch, Move
@@ -188,7 +188,7 @@ def explain(
     tables, batch = tables_of(nest, arch, problem.mapping, problem.model)
     cuts = effective_cuts(tables, batch)
     timed = timing(tables, batch, cuts)
-    flows = model_flows(tables, batch, cuts)
+    flows = model_flows(tables, batch, problem.mapping, cuts)
     return Explanation(
         nest=nest,
         arch=arch,
@@ -207,18 +207,18 @@ def explain(
     )
 
 
-def model_flows(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[Flow, ...]:
+def model_flows(tables: Tables, batch: Batch, mapping: Mapping, cuts: tuple[Ints, ...]) -> tuple[Flow, ...]:
     """Every direction in which words move, also those in which none do; ``cuts`` are the effective ones."""
+    moved = mapping_words(tables, batch, mapping, cuts)
     return tuple(
-        _flow(tables, batch, cut, link)
+        _flow(tables, batch, cut, link, moved[link.operand, link.boundary, link.move])
         for table, cut in zip(tables.operands, cuts, strict=True)
         for link in table.links
     )
 
 
-def _flow(tables: Tables, batch: Batch, cut: Ints, link: Link) -> Flow:
+def _flow(tables: Tables, batch: Batch, cut: Ints, link: Link, words: float) -> Flow:
     at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
-    words = float(link.words[at] - np.sum(coupled_words(link, batch, cut)))
     role = tables.operands[link.operand].operand.role
     period = int(tables.cycles[at]) if link.boundary else 1
     active = bool(link.active[at])

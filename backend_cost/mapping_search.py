@@ -17,9 +17,9 @@ from typing import cast
 import numpy as np
 
 from dfc.backend_cost.cost_model import DEFINES, CostModel
-from dfc.backend_cost.evaluate import Batch, coupled_words, effective_cuts, energy_pj, latency, link_pj
+from dfc.backend_cost.evaluate import Batch, effective_cuts, energy_pj, latency, link_pj
 from dfc.backend_cost.nest import Loop, Mapping, Nest
-from dfc.backend_cost.sliding import sliding_words
+from dfc.backend_cost.sliding import mapping_words
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables, build_tables
 from dfc.backend_cost.timing import exact_latency, granted_buffers
 from dfc.hwdsl.arch import Arch
@@ -302,16 +302,14 @@ def _cost(tables: Tables, batch: Batch, mapping: Mapping, times: tuple[int, int,
     """Everything about one mapping (the batch's only row)."""
     cuts = effective_cuts(tables, batch)
     stall, loading, offloading = times
-    new_words = sliding_words(tables, mapping, cuts)
+    moved = mapping_words(tables, batch, mapping, cuts)
     energy: dict[tuple[int, Role], float] = {}
     read: dict[int, float] = {}
     write: dict[int, float] = {}
-    for table, cut in zip(tables.operands, cuts, strict=True):
+    for table in tables.operands:
         for link in table.links:
-            at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
             key = (link.memory, table.operand.role)
-            words = float(link.words[at] - np.sum(coupled_words(link, batch, cut)))
-            words = new_words.get((link.operand, link.boundary, link.move), words)
+            words = moved[link.operand, link.boundary, link.move]
             energy[key] = energy.get(key, 0.0) + words * link_pj(tables, link)
             memory = tables.arch.memories[link.memory]
             reads = link.move in (0, 2)

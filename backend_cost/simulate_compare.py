@@ -59,7 +59,7 @@ def compare(problem: TileProblem, limit: int = LIMIT) -> Comparison:
     double = port_timing(tables, batch, cuts).double_buffered
     found = simulate(nest, arch, problem.mapping, double_buffer=double, limit=limit)
     cost = price_mapping(nest, arch, problem.mapping, EXACT)
-    modelled = {(f.operand, f.level, f.move): f.words for f in model_flows(tables, batch, cuts)}
+    modelled = {(f.operand, f.level, f.move): f.words for f in model_flows(tables, batch, problem.mapping, cuts)}
     names = operand_names(nest)
 
     def memory(operand: int, level: int) -> str:

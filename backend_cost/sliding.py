@@ -16,6 +16,7 @@ from math import ceil
 import numpy as np
 
 from dfc.backend_cost.bursts import BurstCounter, Ints
+from dfc.backend_cost.evaluate import Batch, coupled_words
 from dfc.backend_cost.nest import Loop, Mapping
 from dfc.backend_cost.tables import Bools, Tables
 from dfc.hwdsl.arch import Move
@@ -77,8 +78,8 @@ class _AxisSets:
 def _members(rows: Ints, size: int) -> Bools:
     """Membership (above, between, position) of index lists; negative indices are nowhere."""
     found = np.zeros((*rows.shape[:2], max(1, int(size)) + 1), dtype=bool)
-    above = np.arange(rows.shape[0])[:, None, None]
-    between = np.arange(rows.shape[1])[None, :, None]
+    above: Ints = np.arange(rows.shape[0])[:, None, None]
+    between: Ints = np.arange(rows.shape[1])[None, :, None]
     found[above, between, np.where(rows >= 0, rows, -1)] = True
     found[:, :, -1] = False
     return found
@@ -169,6 +170,20 @@ def _joined(one: Kept, other: Kept) -> Kept:
             if a * c:
                 found[a * c, b * d] += m * n
     return found
+
+
+def mapping_words(
+    tables: Tables, batch: Batch, mapping: Mapping, cuts: tuple[Ints, ...]
+) -> dict[tuple[int, int, Move], float]:
+    """Words of every link of the batch's only mapping: (operand, boundary, move) -> words; ``cuts`` are effective."""
+    found: dict[tuple[int, int, Move], float] = {}
+    for table, cut in zip(tables.operands, cuts, strict=True):
+        for link in table.links:
+            at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
+            found[link.operand, link.boundary, link.move] = float(
+                link.words[at] - np.sum(coupled_words(link, batch, cut))
+            )
+    return found | sliding_words(tables, mapping, cuts)
 
 
 def sliding_words(tables: Tables, mapping: Mapping, cuts: tuple[Ints, ...]) -> dict[tuple[int, int, Move], float]:

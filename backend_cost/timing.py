@@ -161,7 +161,11 @@ class ExactLatency:
 
 
 class _Rows:
-    """The recursion over boundaries, for all mappings at once; columns are boundaries sorted by cut."""
+    """The recursion over boundaries, for all mappings at once.
+
+    Arrays are (boundaries sorted by cut, mappings) or (boundaries, kinds of transfer, mappings): with the mappings
+    last, sums over the others add whole rows.
+    """
 
     def __init__(
         self, times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], at_point: Ints
@@ -174,12 +178,17 @@ class _Rows:
         place = [cuts[b.operand][:, b.boundary - 1] for b in found]
         points = [batch.point[rows, p] for p in place]
         at = [at_point[p] for p in points]
-        order = np.argsort(np.stack(place, axis=1), axis=1, kind="stable")
+        order = np.argsort(np.stack(place), axis=0, kind="stable")
         total = float(times.tables.total_cycles)
 
         def column(values: list[Floats]) -> Floats:
-            sorted_values: Floats = np.take_along_axis(np.stack(values, axis=1), order, axis=1)
+            sorted_values: Floats = np.take_along_axis(np.stack(values), order, axis=0)
             return sorted_values
+
+        def by_place(table: Floats) -> Floats:
+            """Per boundary and kind of transfer, the same for all mappings, where each boundary stands."""
+            placed: Floats = np.ascontiguousarray(table[order].transpose(0, 2, 1))
+            return placed
 
         def mean(pick: str) -> Floats:
             none = np.zeros(len(rows))
@@ -191,7 +200,7 @@ class _Rows:
 
         self.order = order
         self.stays = column([total / times.tables.cycles[p] for p in points])
-        self.cycles = np.stack([mean("fetch"), mean("back"), mean("up")], axis=2)  # mean per stay
+        self.cycles = np.stack([mean("fetch"), mean("back"), mean("up")], axis=1)  # mean per stay
         backs = [(b.back, p) for b, p in zip(found, at, strict=True)]
         self.share = column([np.zeros(len(rows)) if t is None else t.share[p] for t, p in backs])
         self.single = column([np.where(double[b.operand][:, b.boundary - 1], 0.0, 1.0) for b in found]) > 0
@@ -202,7 +211,7 @@ class _Rows:
             p: np.array([[t is not None and p in t.ports for t in (b.fetch, b.back, b.up)] for b in found], dtype=float)
             for p in self.ports
         }
-        self.uses = {p: u[order] for p, u in uses.items()}  # (rows, columns, 3)
+        self.uses = {p: by_place(u) for p, u in uses.items()}
         pairs = sorted({t.ports for b in found for t in (b.fetch, b.back, b.up) if t})
         self.touches: dict[tuple[Port, ...], Floats] = {}
         self.needs: dict[tuple[Port, ...], Floats] = {}
@@ -210,21 +219,20 @@ class _Rows:
             rows_of = [[(t.ports if t else ()) for t in (b.fetch, b.back, b.up)] for b in found]
             touching = np.array([[bool(set(pair) & set(t)) for t in row] for row in rows_of], dtype=float)
             needing = np.array([[t == pair for t in row] for row in rows_of], dtype=float)
-            self.touches[pair], self.needs[pair] = touching[order], needing[order]
+            self.touches[pair], self.needs[pair] = by_place(touching), by_place(needing)
 
     def _chained(self, reach: int, everything: bool) -> Bools:
         """Boundaries up to a column that nothing hides: of each operand those from its outermost single buffer inwards.
 
         What lies inside of a boundary without a second buffer cannot be fetched before that boundary itself is.
         """
-        columns = slice(0, reach + 1)
         if everything:
-            return np.ones((len(self.order), reach + 1), dtype=bool)
-        chained = np.zeros((len(self.order), reach + 1), dtype=bool)
+            return np.ones((reach + 1, self.order.shape[1]), dtype=bool)
+        chained = np.zeros((reach + 1, self.order.shape[1]), dtype=bool)
         for operand in range(len(self.times.tables.operands)):
-            mine = self.operand[:, columns] == operand
-            beyond = np.cumsum((mine & self.single[:, columns])[:, ::-1], axis=1)[:, ::-1]
-            chained |= mine & (beyond > 0)
+            mine = self.operand[: reach + 1] == operand
+            beyond = np.logical_or.accumulate((mine & self.single[: reach + 1])[::-1])[::-1]
+            chained |= mine & beyond
         return chained
 
     def exposed(self, reach: int, kinds: tuple[bool, bool, bool], everything: bool = False) -> Floats:
@@ -235,22 +243,22 @@ class _Rows:
         """
         chained = self._chained(reach, everything)
         takes_part = np.array(kinds, dtype=float)
-        cycles = self.cycles[:, : reach + 1] * takes_part
-        exposed = cycles * chained[:, :, None]
+        cycles = self.cycles[: reach + 1] * takes_part[:, None]
+        exposed = cycles * chained[:, None]
         head, tail, longest = self._chains(exposed)
         for uses in self.uses.values():
-            on_port = exposed * uses[:, : reach + 1] > 0
-            rank = np.where(on_port.any(axis=2), self.rank[:, : reach + 1], -1)
-            worst = rank.max(axis=1)
-            before = (self.rank[:, : reach + 1] <= worst[:, None])[:, :, None] * cycles * uses[:, : reach + 1]
+            on_port = exposed * uses[: reach + 1] > 0
+            rank = np.where(on_port.any(axis=1), self.rank[: reach + 1], -1)
+            worst = rank.max(axis=0)
+            before = (self.rank[: reach + 1] <= worst)[:, None] * cycles * uses[: reach + 1]
             if everything:  # prefetches of a higher rank go before the first fetch of a lower one
-                again = ~self.single[:, : reach + 1] & (self.stays[:, : reach + 1] > 1)
-                again &= self.rank[:, : reach + 1] < worst[:, None]
-                before = before * (1 + again)[:, :, None]
-            last = on_port & (self.operand[:, : reach + 1] == (worst % 16)[:, None])[:, :, None]
-            start = np.where(on_port, head, np.inf).min(axis=(1, 2))
-            end = np.where(last, tail, np.inf).min(axis=(1, 2))
-            busy = before.sum(axis=(1, 2))
+                again = ~self.single[: reach + 1] & (self.stays[: reach + 1] > 1)
+                again &= self.rank[: reach + 1] < worst
+                before = before * (1 + again)[:, None]
+            last = on_port & (self.operand[: reach + 1] == worst % 16)[:, None]
+            start = np.where(on_port, head, np.inf).min(axis=(0, 1))
+            end = np.where(last, tail, np.inf).min(axis=(0, 1))
+            busy = before.sum(axis=(0, 1))
             longest = np.where(worst >= 0, np.maximum(longest, start + busy + end), longest)
         return longest
 
@@ -260,20 +268,20 @@ class _Rows:
         Inputs come from the outside in; sums leave from the inside out and come back from the outside in.
         """
         head, tail = np.zeros_like(exposed), np.zeros_like(exposed)
-        longest = np.zeros(len(exposed))
+        longest = np.zeros(exposed.shape[2])
         for operand in range(len(self.times.tables.operands)):
-            mine = exposed * (self.operand[:, : exposed.shape[1]] == operand)[:, :, None]
-            into, out = mine[:, :, 0] + mine[:, :, 1], mine[:, :, 2]
-            total = mine.sum(axis=(1, 2))
+            mine = exposed * (self.operand[: len(exposed)] == operand)[:, None]
+            into, out = mine[:, 0] + mine[:, 1], mine[:, 2]
+            total = mine.sum(axis=(0, 1))
             longest = np.maximum(longest, total)
-            out_before = np.cumsum(out, axis=1) - out
-            into_after = np.cumsum(into, axis=1) - into
-            first_out = total - into.sum(axis=1)
-            after_up = total[:, None] - out_before - out
-            before_in = first_out[:, None] + into.sum(axis=1)[:, None] - into_after - into
+            out_before = np.cumsum(out, axis=0) - out
+            into_after = np.cumsum(into, axis=0) - into
+            first_out = total - into.sum(axis=0)
+            after_up = total - out_before - out
+            before_in = first_out + into.sum(axis=0) - into_after - into
             here = mine > 0
-            head = np.where(here, np.stack([before_in, before_in, out_before], axis=2), head)
-            tail = np.where(here, np.stack([into_after, into_after, after_up], axis=2), tail)
+            head = np.where(here, np.stack([before_in, before_in, out_before], axis=1), head)
+            tail = np.where(here, np.stack([into_after, into_after, after_up], axis=1), tail)
         return head, tail, longest
 
     def run(self) -> tuple[Floats, Floats, Floats]:
@@ -283,13 +291,13 @@ class _Rows:
         run is a mixture of one with and one without.
         """
         mean = self.cycles
-        share = np.maximum(self.share.max(axis=1), self.times.step_share)
+        share = np.maximum(self.share.max(axis=0), self.times.step_share)
         fill = self.exposed(self.count - 1, (True, False, False), everything=True)
         drain = self.exposed(self.count - 1, (False, False, True), everything=True)
         scale = np.where(share > 0, 1 / np.maximum(share, 1e-12), 0.0)
-        self.cycles = mean * np.stack([np.ones_like(scale), scale, np.ones_like(scale)], axis=1)[:, None, :]
+        self.cycles = mean * np.stack([np.ones_like(scale), scale, np.ones_like(scale)])
         with_back, _, busy_with = self._run(returning=True)
-        self.cycles = mean * np.array([1.0, 0.0, 1.0])
+        self.cycles = mean * np.array([1.0, 0.0, 1.0])[:, None]
         without, first, busy_without = self._run(returning=False)
         self.cycles = mean
         running = share * with_back + (1 - share) * without - first  # the first stay is filled, not changed to
@@ -302,7 +310,7 @@ class _Rows:
     def _run(self, returning: bool) -> tuple[Floats, Floats, dict[Port, Floats]]:
         """If all stays were alike: cycles of all, those of one change of everything, and what each port carries."""
         step, step_ports = self.times.step_cycles(returning)
-        rows = len(self.order)
+        rows = self.order.shape[1]
         block = np.full(rows, step)
         load = {p: np.full(rows, step_ports.get(p, 0.0)) for p in sorted({*self.ports, *step_ports})}
         before = np.full(rows, float(self.times.tables.total_cycles))
@@ -310,25 +318,25 @@ class _Rows:
         unhidden = np.zeros(rows)
         both = {pair: np.full(rows, max(step_ports.get(p, 0.0) for p in pair)) for pair in self.touches}
         for j in range(self.count):
-            ratio = before / self.stays[:, j]
-            before = self.stays[:, j]
+            ratio = before / self.stays[j]
+            before = self.stays[j]
             waits = self.exposed(j, (True, True, True))
             more = waits - known
             known = waits
             # a change out here also leaves time for what the ports could not hide further in
-            inner = np.maximum(0, more - self.cycles[:, j].sum(axis=1))
+            inner = np.maximum(0, more - self.cycles[j].sum(axis=0))
             block = block * ratio + more - np.minimum(unhidden, inner)
             unbound = block
             for p in load:
                 load[p] = load[p] * ratio
                 if p in self.uses:
-                    load[p] += (self.cycles[:, j] * self.uses[p][:, j]).sum(axis=1)
+                    load[p] += (self.cycles[j] * self.uses[p][j]).sum(axis=0)
                 # with a single stay, what the port carries is part of filling and draining
                 block = np.where(before > 1, np.maximum(block, load[p]), block)
             # a transfer needs both of its ports at once: what others do on either keeps it waiting
             for pair, touching in self.touches.items():
-                both[pair] = both[pair] * ratio + (self.cycles[:, j] * touching[:, j]).sum(axis=1)
-                waiting = (self.cycles[:, j] * self.needs[pair][:, j]).sum(axis=1) > 0
+                both[pair] = both[pair] * ratio + (self.cycles[j] * touching[j]).sum(axis=0)
+                waiting = (self.cycles[j] * self.needs[pair][j]).sum(axis=0) > 0
                 block = np.where((before > 1) & waiting, np.maximum(block, both[pair]), block)
             unhidden = unhidden + block - unbound
         return block * before, known, {p: carried * before for p, carried in load.items()}
