@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 
 from dfc.backend_cost.copies import Copy, CopyCost, Place, price_copies
 from dfc.backend_cost.cost_model import DEFINES, CostModel
 from dfc.backend_cost.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, stack_levels
 from dfc.backend_cost.mapping_search import FACTOR_LIMIT, MappingCost, Objective, TooSmall, search_mapping
-from dfc.backend_cost.nest import Borders, Nest, make_nest
+from dfc.backend_cost.nest import Borders, Nest, make_nest, unroll
+from dfc.errors import InfeasibleError
 from dfc.hwdsl.arch import Arch
-from dfc.ir import Axis, Graph, Kind, Layer, Role
+from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
 from dfc.passes.stacks import Stack
-from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass
+from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
 
+#: a weight operand that changes along these is a map: each tile brings its own part of it
+_MAP_DIMS = frozenset({Dim.B, Dim.OT, Dim.OY, Dim.OX})
 #: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
 _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
 
@@ -96,6 +100,15 @@ class StackPricer:
         self.cache = cache
         self.maps = MapSizes(graph, arch)
         self.ladder = MemoryLadder(arch)
+        if not self.ladder.shared:
+            top = arch.memories[arch.paths[Role.O][-1]]
+            raise InfeasibleError(
+                "MAP002",
+                "no single memory holds both inputs and outputs, so feature maps cannot pass from layer to layer",
+                span=top.span,
+                place=arch.name,
+                hint=f"let one instance of '{top.name}' serve the whole array",
+            )
         self._mapped: dict[object, tuple[Nest, MappingCost, dict[Role, int]] | Infeasible] = {}
 
     def weight_bits(self, layer: Layer) -> int:
@@ -132,9 +145,11 @@ class StackPricer:
                 bits = sizes[name].elements * self.arch.array.output_bits
                 copies.append(self._top_copy("opaque output", name, Role.O, bits, inwards=False))
         cost = price_copies(self.arch, copies)
-        run = LayerRun(plan.stack.layers[0], plan.tile, {}, None, None, tuple(copies), cost)
-        classes = tuple(ClassCost(tile, (run,), cost.energy_pj, cost.latency_cycles) for tile in plan.classes[:1])
-        return StackCost(plan, StackLevels((), 0, 0), classes)
+        tiler = Tiler(self.graph, plan.stack)
+        whole = tiler.plan(tiler.extents, plan.overlap)  # nothing is known of its tiles: it runs once
+        run = LayerRun(plan.stack.layers[0], whole.tile, {}, None, None, tuple(copies), cost)
+        classes = tuple(ClassCost(tile, (run,), cost.energy_pj, cost.latency_cycles) for tile in whole.classes)
+        return StackCost(whole, StackLevels((), 0, 0), classes)
 
     def _top_copy(self, what: str, tensor: str, role: Role, bits: int, *, inwards: bool) -> Copy:
         top = len(self.arch.paths[role]) - 1
@@ -158,16 +173,25 @@ class StackPricer:
         t = self.graph.tensors[layer.output].spatial[Axis.T]
         last = {role: len(path) - 1 for role, path in self.arch.paths.items()}
         cost: MappingCost | TooSmall | None = None
-        for more_o, more_i in _RETRIES:
-            tops = dict(want)
-            tops[Role.O] = min(want[Role.O] + more_o, last[Role.O])
-            tops[Role.I] = min(want[Role.I] + more_i, last[Role.I])
-            levels = {r: n + 1 for r, n in tops.items()}
-            nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, levels, borders)
-            cost = self.cache.best(nest)
-            if isinstance(cost, MappingCost):
-                return nest, cost, tops
-        assert isinstance(cost, TooSmall)
+        idle: frozenset[str] = frozenset()
+        while True:
+            for more_o, more_i in _RETRIES:
+                tops = dict(want)
+                tops[Role.O] = min(want[Role.O] + more_o, last[Role.O])
+                tops[Role.I] = min(want[Role.I] + more_i, last[Role.I])
+                levels = {r: n + 1 for r, n in tops.items()}
+                nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, levels, borders, idle)
+                cost = self.cache.best(nest)
+                if isinstance(cost, MappingCost):
+                    return nest, cost, tops
+            # a memory too small for one element of each lane that it serves: leave those lanes idle
+            assert isinstance(cost, TooSmall)
+            served = self.arch.memories[cost.memory].across
+            lanes = unroll(layer.tile_sizes((t, extents[1], extents[0])), self.arch, layer, idle)
+            fewer = idle | {u.array_dim for u in lanes if u.array_dim in served}
+            if fewer == idle:
+                break
+            idle = fewer
         memory = self.arch.memories[cost.memory]
         return Infeasible(
             f"a tile of layer '{layer.name}'",
@@ -213,8 +237,12 @@ class _TileWalk:
     ) -> LayerRun | Infeasible | None:
         layer = self.graph.layers[index]
         x, y = self.steps[layer.output]
-        if x.fresh == 0 or y.fresh == 0:
-            return None  # all that later layers need was computed by earlier tiles
+        constants = self._constants(layer) if self.tile.first else []
+        if x.fresh == 0 or y.fresh == 0:  # all that later layers need was or will be computed by other tiles
+            if self.tile.first:  # but the first tile brings the weights
+                constants += self._constant_copy(layer, self._kernel_bits(layer))
+            cost_of = price_copies(self.arch, constants)
+            return LayerRun(index, (0, 0), {}, None, None, tuple(constants), cost_of) if constants else None
         extents = (x.fresh, y.fresh)
         borders = self._borders(layer, reads_x, reads_y) if self.pricer.cache.model.whole_lanes else Borders()
         want = self._wanted_levels(layer, extents, reads_x, reads_y)
@@ -223,6 +251,7 @@ class _TileWalk:
             return found
         nest, cost, tops = found
         fetched, rest = self._arrivals(layer, tops, reads_x, reads_y)
+        fetched = constants + fetched
         group = [*self.pending, *rest]
         before = price_copies(self.arch, group)
         if fetched:  # the stack's input arrives before anything else may use it
@@ -252,7 +281,7 @@ class _TileWalk:
     ) -> dict[Role, int]:
         maps, ladder = self.pricer.maps, self.pricer.ladder
         window_bits = sum(
-            maps.region_bits(s.tensor, rx.window, ry.window)
+            maps.read_bits(layer, s.tensor, rx.window, ry.window)
             for s, rx, ry in zip(layer.sources, reads_x, reads_y, strict=True)
         )
         i_level = ladder.lowest(Role.I, window_bits)
@@ -262,9 +291,25 @@ class _TileWalk:
         else:
             out_bits = maps.region_bits(layer.output, *extents)
             o_level = ladder.lowest(Role.O, out_bits, (i_memory, window_bits))
-        everything = self.tile.first or any(o.role is Role.W and not o.constant for o in layer.inputs)
+        everything = self.tile.first or any(o.role is Role.W and _MAP_DIMS.intersection(o.dims) for o in layer.inputs)
         w_level = len(self.arch.paths[Role.W]) - 1 if everything else self.levels.weight_level
         return {Role.O: o_level, Role.W: w_level, Role.I: i_level}
+
+    def _kernel_bits(self, layer: Layer) -> int:
+        """Bits of the constant operand that the loop nest itself reads."""
+        bits = self.arch.array.weight_bits
+        return sum(prod(layer.sizes[d] for d in o.dims) * bits for o in layer.inputs if o.role is Role.W and o.constant)
+
+    def _constants(self, layer: Layer) -> list[Copy]:
+        """Biases, slopes and the like, which no loop of the nest addresses: brought once, with the first tile."""
+        if layer.kind is Kind.OPAQUE:
+            return []
+        return self._constant_copy(layer, max(0, self.pricer.weight_bits(layer) - self._kernel_bits(layer)))
+
+    def _constant_copy(self, layer: Layer, bits: int) -> list[Copy]:
+        level = self.levels.weight_level
+        top = len(self.arch.paths[Role.W]) - 1
+        return self._copy("constants", layer.name, bits, Place(Role.W, top), Place(Role.W, min(level, top)))
 
     def _only_outside(self, tensor: str) -> bool:
         """Whether a tensor leaves the stack and no layer in it reads it."""
@@ -288,7 +333,9 @@ class _TileWalk:
                 continue
             seen.add(name)
             x, y = self.steps[name]
-            fresh = self.pricer.maps.region_bits(name, x.fresh, y.fresh)
+            alone = len([c for c in self.graph.consumers[name] if c in self.stack.layers]) == 1
+            maps = self.pricer.maps
+            fresh = maps.read_bits(layer, name, x.fresh, y.fresh) if alone else maps.region_bits(name, x.fresh, y.fresh)
             if name in self.stack.inputs and name not in self.home:
                 outside = Place(Role.I, len(self.arch.paths[Role.I]) - 1)
                 fetched += self._copy("input", name, fresh, outside, here)
@@ -330,7 +377,7 @@ class _TileWalk:
         left = self._stores(layer.output, home)
         if layer.output in self.stack.outputs and not self._only_outside(layer.output):
             x, y = self.steps[layer.output]
-            bits = self.pricer.maps.region_bits(layer.output, x.fresh, y.fresh)
+            bits = self.pricer.maps.region_bits(layer.output, x.own, y.own)
             left += self._copy("output", layer.output, bits, home, Place(Role.O, len(self.arch.paths[Role.O]) - 1))
         return left
 

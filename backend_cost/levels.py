@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dfc.hwdsl.arch import Arch
-from dfc.ir import Axis, Graph, Role
+from dfc.ir import Axis, Graph, Layer, Role
 from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, TileClass
 
@@ -26,7 +26,7 @@ class Infeasible:
     hint: str
 
     def __str__(self) -> str:
-        return f"{self.what} needs {self.demand_bits} bits, but memory '{self.memory}' has {self.bound_bits}"
+        return f"{self.what}: {self.demand_bits} bits are needed, memory '{self.memory}' has {self.bound_bits}"
 
 
 class MapSizes:
@@ -44,6 +44,12 @@ class MapSizes:
     def region_bits(self, tensor: str, x: int, y: int) -> int:
         """Bits of a region of x columns and y rows."""
         return self.column_bits(tensor) * x * y
+
+    def read_bits(self, layer: Layer, tensor: str, x: int, y: int) -> int:
+        """Bits that a layer reads of a region: of all channels, save where it only picks some of them."""
+        bits = self.region_bits(tensor, x, y)
+        have, kept = self.graph.tensors[tensor].channels, self.graph.tensors[layer.output].channels
+        return bits * kept // have if layer.op in ("slice", "split") and kept < have else bits
 
     def row_bits(self, tensor: str, rows: int) -> int:
         """Bits of whole rows of the map."""
@@ -71,7 +77,7 @@ def class_demand(graph: Graph, stack: Stack, tile: TileClass, maps: MapSizes) ->
         layer = graph.layers[i]
         windows: dict[str, int] = {}
         for source, rx, ry in zip(layer.sources, reads_x, reads_y, strict=True):
-            bits = maps.region_bits(source.tensor, rx.window, ry.window)
+            bits = maps.read_bits(layer, source.tensor, rx.window, ry.window)
             windows[source.tensor] = max(windows.get(source.tensor, 0), bits)
             rows[source.tensor] = max(rows[source.tensor], ry.window)
         made = {t: maps.region_bits(t, steps[t][0].fresh, steps[t][1].fresh) for t in layer.outputs}
@@ -168,8 +174,9 @@ def _weight_level(
 ) -> int | Infeasible:
     """The lowest level at which a stack's weights fit beside the feature maps and caches that share it."""
     path = arch.paths[Role.W]
+    needs = [weight_bits]
     for level, m in enumerate(path):
-        needs: list[int] = []
+        needs = list[int]()
         for d, h in zip(demands, h_memory, strict=True):
             io = ladder.lowest_shared(d.live_bits)
             taken = d.live_bits if ladder.shared.index(io) >= _rank(ladder, m) >= 0 else 0
@@ -182,7 +189,7 @@ def _weight_level(
             return level
     top = arch.memories[path[-1]]
     hint = "cut the network into smaller stacks (--stacks), or enlarge the memory"
-    return Infeasible("the stack's weights", weight_bits, top.name, top.size_bits, hint)
+    return Infeasible("the stack's weights, beside its feature maps", max(needs), top.name, top.size_bits, hint)
 
 
 def _rank(ladder: MemoryLadder, memory: int) -> int:

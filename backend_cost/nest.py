@@ -136,14 +136,17 @@ def window_extent(outputs: float, kernel: float, stride: int, dilation: int) -> 
     return int(outputs * kernel - max(0.0, kernel - stride / common) * (outputs - dilation / common))
 
 
-def unroll(layer_sizes: Sizes, arch: Arch, layer: Layer) -> tuple[Unrolled, ...]:
-    """The chip's preferred spatial unrolling of a layer's loops (B.g): as many lanes as the loop fills evenly."""
+def unroll(layer_sizes: Sizes, arch: Arch, layer: Layer, idle: frozenset[str] = frozenset()) -> tuple[Unrolled, ...]:
+    """The chip's preferred spatial unrolling of a layer's loops (B.g): as many lanes as the loop fills evenly.
+
+    Array dimensions in ``idle`` are left out.
+    """
     limit = {d.name: d.size for d in arch.array.dims}
     left = list(layer_sizes)
     chosen: list[Unrolled] = []
     for want in arch.unrolls.get(layer.kind, ()):
         room = min(limit[want.array_dim], want.size or limit[want.array_dim], left[want.loop])
-        if room <= 1:
+        if room <= 1 or want.array_dim in idle:
             continue
         steps = ceil(left[want.loop] / room)
         share = left[want.loop] / steps
@@ -160,10 +163,18 @@ class Borders:
     inputs: Triple = (0, 0, 0)
 
 
-def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: abc.Mapping[Role, int], borders: Borders) -> Nest:
+def make_nest(
+    layer: Layer,
+    extents: Triple,
+    arch: Arch,
+    tops: abc.Mapping[Role, int],
+    borders: Borders,
+    idle: frozenset[str] = frozenset(),
+) -> Nest:
     """The nest that computes an output region of ``extents`` (t, y, x) positions of a layer.
 
-    ``tops`` gives per role the number of memory levels that the operand may use, counted from the array.
+    ``tops`` gives per role the number of memory levels that the operand may use, counted from the array; ``idle`` names
+    array dimensions on which nothing is unrolled.
     """
     loops = layer.tile_sizes(extents)
     array = arch.array
@@ -184,7 +195,7 @@ def make_nest(layer: Layer, extents: Triple, arch: Arch, tops: abc.Mapping[Role,
         layer.strides,
         layer.dilations,
         tuple(found),
-        unroll(loops, arch, layer),
+        unroll(loops, arch, layer, idle),
         work,
         borders.pads,
         borders.inputs,

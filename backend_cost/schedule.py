@@ -107,7 +107,10 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of the network the model covers; ``opaque`` names operators whose traffic alone is counted."""
+    """How much of the network the model covers; ``opaque`` names operators whose traffic alone is counted.
+
+    ``macs_share`` is of the MACs that are known: nobody knows how many an opaque operator executes.
+    """
 
     layers: int
     modelled_layers: int

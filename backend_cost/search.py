@@ -33,14 +33,17 @@ Progress = Callable[[str], None]
 
 
 def halvings(size: int) -> list[int]:
-    """Tile sizes that cut a map of ``size`` into 1, 2, 4, ... nearly equal parts, largest first."""
+    """Tile sizes that cut a map of ``size`` into 1, 2, 4, ... nearly equal parts, largest first.
+
+    At most 1,024 parts: tiles of a few positions of a very long map are never worth their walk.
+    """
     found: list[int] = []
     parts = 1
     while True:
         tile = -(-size // parts)
         if not found or tile < found[-1]:
             found.append(tile)
-        if tile == 1:
+        if tile == 1 or parts >= 1024:
             return found
         parts *= 2
 

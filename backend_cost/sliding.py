@@ -78,8 +78,8 @@ class _AxisSets:
 def _members(rows: Ints, size: int) -> Bools:
     """Membership (above, between, position) of index lists; negative indices are nowhere."""
     found = np.zeros((*rows.shape[:2], max(1, int(size)) + 1), dtype=bool)
-    above: Ints = np.arange(rows.shape[0])[:, None, None]
-    between: Ints = np.arange(rows.shape[1])[None, :, None]
+    above: Ints = np.arange(rows.shape[0], dtype=np.int64).reshape(-1, 1, 1)
+    between: Ints = np.arange(rows.shape[1], dtype=np.int64).reshape(1, -1, 1)
     found[above, between, np.where(rows >= 0, rows, -1)] = True
     found[:, :, -1] = False
     return found

@@ -67,8 +67,8 @@ def parse_request(objective: str, overlap: str, tile: str, stacks: str, model: s
         raise UsageError("CLI002", f"unknown overlap mode {overlap!r}", place="--overlap", hint=f"one of {known}")
     size = None
     if tile != "auto":
-        match = re.fullmatch(r"(\d+)x(\d+)", tile)
-        if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+        match = re.fullmatch(r"0*([1-9][0-9]{0,8})x0*([1-9][0-9]{0,8})", tile)
+        if match is None:
             raise UsageError(
                 "CLI003",
                 f"a tile is written as WIDTHxHEIGHT with both at least 1, not {tile!r}",

@@ -116,9 +116,10 @@ def _macs(schedule: Schedule) -> str:
 
 
 def _coverage(coverage: Coverage) -> str:
+    known = "the known " if coverage.opaque else ""
     text = (
         f"{coverage.modelled_layers} of {coverage.layers} layers are modelled: "
-        f"{100 * coverage.macs_share:.4g} % of MACs, {100 * coverage.bytes_share:.4g} % of bytes"
+        f"{100 * coverage.macs_share:.4g} % of {known}MACs, {100 * coverage.bytes_share:.4g} % of bytes"
     )
     if not coverage.opaque:
         return text

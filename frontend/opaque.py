@@ -9,8 +9,18 @@ from dfc.frontend.values import Value
 from dfc.ir import Kind, Layer, Operand, Origin, Role, Source
 
 
-def opaque_layer(name: str, origin: Origin, reads: Sequence[Value], writes: Sequence[Value], domain: str = "") -> Layer:
-    """Feature maps on one I operand, constants on one W operand; sizes are those of the first output."""
+def opaque_layer(
+    name: str,
+    origin: Origin,
+    reads: Sequence[Value],
+    writes: Sequence[Value],
+    inner_constants: int = 0,
+    domain: str = "",
+) -> Layer:
+    """Feature maps on one I operand, constants on one W operand; sizes are those of the first output.
+
+    ``inner_constants`` counts the elements of constants in the bodies of a node (of an If or a Loop).
+    """
     moving = tuple(Source(v.name, full_maps(v)) for v in reads if not v.constant)
     fixed = [v for v in reads if v.constant and v.elements > 1]
     operands: list[Operand] = []
@@ -26,7 +36,7 @@ def opaque_layer(name: str, origin: Origin, reads: Sequence[Value], writes: Sequ
         inputs=tuple(operands),
         outputs=tuple(v.name for v in writes),
         sizes=feature_sizes(writes[0]),
-        weight_elements=sum(v.elements for v in fixed),
+        weight_elements=sum(v.elements for v in fixed) + inner_constants,
         barrier=True,
         origin=(origin,),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import onnx
 
@@ -17,6 +18,15 @@ def reads(node: onnx.NodeProto) -> list[str]:
     for body in subgraphs(node):
         names += captured(body)
     return list(dict.fromkeys(names))
+
+
+def constant_elements(body: onnx.GraphProto) -> int:
+    """Elements of the constants that a body holds, bodies within it included."""
+    found: int = sum(prod(t.dims) for t in body.initializer)
+    for node in body.node:
+        found += sum(prod(a.t.dims) for a in node.attribute if node.op_type == "Constant" and a.HasField("t"))
+        found += sum(map(constant_elements, subgraphs(node)))
+    return found
 
 
 def captured(body: onnx.GraphProto) -> list[str]:

@@ -17,7 +17,7 @@ from dfc.frontend.fold import declared, evaluate, infer
 from dfc.frontend.load import subgraphs
 from dfc.frontend.node import REGISTRY, Node
 from dfc.frontend.opaque import opaque_layer
-from dfc.frontend.order import node_title, reads, sort_nodes
+from dfc.frontend.order import constant_elements, node_title, reads, sort_nodes
 from dfc.frontend.values import BITS, Array, Shape, Value, type_name, within_limit
 from dfc.ir import Layer
 
@@ -194,7 +194,8 @@ class Walk:
             if name and (node.is_used(index) or shape is not None):
                 writes.append(self._opaque_output(node, name, elem, shape))
         self.values.update({value.name: value for value in writes})
-        self.layers.append(opaque_layer(node.label, node.origin, seen, writes))
+        constants = sum(map(constant_elements, subgraphs(node.proto)))
+        self.layers.append(opaque_layer(node.label, node.origin, seen, writes, constants))
         self.notes.append(
             f"{node.op_type} '{node.label}' is not modelled ({reason}): its traffic is counted, "
             "and nothing is fused across it"

@@ -150,7 +150,13 @@ class Layer:
         return tuple(s for o in self.inputs if not o.constant for s in o.sources)
 
     def tile_sizes(self, extents: Triple) -> Sizes:
-        """The ten loop sizes that compute an output region of ``extents`` (t, y, x) positions."""
+        """The ten loop sizes that compute an output region of ``extents`` (t, y, x) positions.
+
+        A barrier is computed as a whole: its loops need not run along the output's own axes (the rows of a matrix
+        product lie on OX, whatever the shape of the product).
+        """
+        if self.barrier:
+            return self.sizes
         loops = list(self.sizes)
         for axis in Axis:
             loops[OUTPUT_DIM[axis]] = -(-extents[axis] // self.phases[axis])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from dfc.errors import UsageError
-from dfc.ir import Axis, Graph, Interval, Kind, Layer
+from dfc.ir import Axis, Graph, Interval, Kind, Layer, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ def make_stack(graph: Graph, layers: Sequence[int]) -> Stack:
 
 def stands_alone(layer: Layer) -> bool:
     """Whether a layer cannot share a stack: what it reads cannot be told from what it writes."""
-    return layer.barrier or layer.kind in (Kind.OPAQUE, Kind.VIEW)
+    computed_weights = any(o.role is Role.W and not o.constant for o in layer.inputs)
+    return layer.barrier or computed_weights or layer.kind in (Kind.OPAQUE, Kind.VIEW)
 
 
 def needs_whole_map(graph: Graph, layer: Layer) -> bool:
@@ -51,7 +52,7 @@ def needs_whole_map(graph: Graph, layer: Layer) -> bool:
     made = graph.tensors[layer.output].spatial
     for source in layer.sources:
         size = graph.tensors[source.tensor].spatial
-        for a in Axis:
+        for a in (Axis.Y, Axis.X):  # T is never tiled
             whole = source.maps[a].needs(Interval(0, made[a]), size[a]).size == size[a] > 1
             if whole and (source.maps[a].is_full or made[a] == 1):
                 return True
@@ -66,7 +67,7 @@ def indivisible_units(graph: Graph) -> list[list[int]]:
     last_use = {t: max(users, default=-1) for t, users in graph.consumers.items()}
     units: list[list[int]] = []
     current: list[int] = []
-    open_tensors: set[str] = {t for t in graph.inputs if last_use[t] >= 0}
+    open_tensors: set[str] = set()  # the network's inputs lie off chip, whoever reads them
     for i, layer in enumerate(graph.layers):
         current.append(i)
         open_tensors = {t for t in open_tensors if last_use[t] > i}

@@ -45,12 +45,14 @@ class TensorStep:
     stored: of those, how many later tiles still need: they go into the cache.
     waiting: how many positions the cache holds when this tile is done.
     left:   how many positions earlier tiles left in the cache for this one and later ones.
+    own:    of a stack's output, how many positions this tile must complete: the tiles share them out.
     """
 
     fresh: int
     stored: int
     waiting: int
     left: int = 0
+    own: int = 0
 
     @property
     def cached(self) -> int:
@@ -155,7 +157,9 @@ class _AxisWalk:
             for source in layer.sources:
                 ask = source.maps[self.axis].needs(span, self.size[source.tensor])
                 needed[source.tensor] = needed[source.tensor].hull(ask)
-        for name in self.stack.inputs:
+        for name in self.stack.inputs:  # what a stride skips between tiles is fetched like what it skips within one
+            if needed[name].size:
+                needed[name] = Interval(min(needed[name].lo, done[name]), needed[name].hi)
             fresh[name] = self._fresh(needed[name], done[name])
         return needed, fresh
 
@@ -185,9 +189,9 @@ class _AxisWalk:
                 done[name] = max(done[name], span.hi)
         steps: list[AxisStep] = []
         later: dict[str, int] = {}  # per tensor the first position that any later tile needs
-        for fresh, before, needed in reversed(history):
+        for tile, (fresh, before, needed) in reversed(list(enumerate(history))):
             needs = later | {name: span.lo for name, span in needed.items() if span.size}
-            steps.append(self._step(fresh, before, needs, later))
+            steps.append(self._step(tile, fresh, before, needs, later))
             later = needs
         counts: dict[AxisStep, int] = {}
         for step in reversed(steps):
@@ -196,6 +200,7 @@ class _AxisWalk:
 
     def _step(
         self,
+        tile: int,
         fresh: Mapping[str, Interval],
         before: Mapping[str, int],
         needs: Mapping[str, int],
@@ -210,7 +215,8 @@ class _AxisWalk:
                 waiting = max(0, end - later[name])
                 stored = max(0, end - max(later[name], fresh[name].lo)) if fresh[name].size else 0
             left = max(0, before[name] - needs[name]) if self.keep and name in needs else 0
-            tensors.append((name, TensorStep(fresh[name].size, stored, waiting, left)))
+            own = self.own_part(name, tile).size if name in self.stack.outputs else 0
+            tensors.append((name, TensorStep(fresh[name].size, stored, waiting, left, own)))
         reads: list[tuple[ReadStep, ...]] = []
         for layer in self.layers:
             row: list[ReadStep] = []

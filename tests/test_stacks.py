@@ -57,11 +57,15 @@ def test_one_tensor_crosses_between_units(graph: Graph) -> None:
     assert [i for unit in units for i in unit] == list(range(len(graph.layers)))
     for unit, following in pairwise(units):
         end = unit[-1]
-        crossing = {
-            t
-            for t, users in graph.consumers.items()
-            if any(u > end for u in users) and graph.producer.get(t, -1) <= end
-        } - {s.tensor for layer in graph.layers for o in layer.inputs if o.constant for s in o.sources}
+        crossing = (
+            {
+                t
+                for t, users in graph.consumers.items()
+                if any(u > end for u in users) and graph.producer.get(t, -1) <= end
+            }
+            - set(graph.inputs)
+            - {s.tensor for layer in graph.layers for o in layer.inputs if o.constant for s in o.sources}
+        )
         alone = [i for i in (end, following[0]) if graph.layers[i].barrier or graph.layers[i].kind is Kind.VIEW]
         assert len(crossing) <= 1 or alone
 

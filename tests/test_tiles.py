@@ -58,6 +58,8 @@ def slow_axis(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> 
                 row += [len(window), len(window & have[s.tensor]) if keep else 0]
             reads[f"reads {layer.name}"] = tuple(row)
         for t in stack.inputs:
+            if need[t]:
+                need[t] |= set(range(min(need[t]))) - have[t]
             span = set(range(min(need[t]), max(need[t]) + 1)) if need[t] else set()
             fresh[t] = span - have[t] if keep else span
         for t, span in fresh.items():
