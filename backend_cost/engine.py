@@ -5,7 +5,6 @@ Nothing overlaps in time, as in the reference: copies, layers and tiles run one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
@@ -404,9 +403,3 @@ def _in_sequence(first: CopyCost, then: CopyCost) -> CopyCost:
         merged(first.read_bits, then.read_bits),
         merged(first.write_bits, then.write_bits),
     )
-
-
-def plans_cost(costs: Iterable[StackCost]) -> tuple[float, int]:
-    """Energy and latency of stacks that run one after the other."""
-    found = list(costs)
-    return sum(c.energy_pj for c in found), sum(c.latency_cycles for c in found)
