@@ -35,10 +35,10 @@ NETWORKS = {
     "mobilenetv1": "mobilenetv1",
     "resnet18": "resnet18",
 }
-#: chains agree but for the cache of the input (D8). The others differ by up to 8 % in energy. In MobileNetV1 the recorded
-#: 1x1 layers are declared with a window, whose lanes the reference truncates (C5), and with small tiles its vertical
-#: cache lies lower than the first tile asks for (D2). In ResNet-18 shortcuts are cropped by layers of ours, and its
-#: first layer is recorded with another unrolling than the Ascend chip's preference.
+#: chains agree but for the cache of the input (D8). The others differ by up to 8 % in energy. In MobileNetV1 the
+#: recorded 1x1 layers are declared with a window, whose lanes the reference truncates (C5), and with small tiles its
+#: vertical cache lies lower than the first tile asks for (D2). In ResNet-18 shortcuts are cropped by layers of ours,
+#: and its first layer is recorded with another unrolling than the Ascend chip's preference.
 CHAINS = {"fsrcnn", "mccnn", "dmcnnvd"}
 POINTS = [p for p in reference.load("case_study_2.json.gz", "DFC_REFERENCE_NETWORKS")["points"] if p["hw"] in CHIPS]
 
