@@ -299,7 +299,8 @@ class Schedule:
                     layer["nest"] = _numbered(nests, layer["nest"])
             return cast("Schedule", typed(Schedule, data))
         except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise UsageError("CLI020", f"a damaged schedule: {error}", place=place) from None
+            hint = "if another version of dfc wrote it, compile the model again with this one"
+            raise UsageError("CLI020", f"a damaged schedule: {error}", place=place, hint=hint) from None
 
 
 def read_object(text: str, what: str, schema: str, place: str) -> dict[str, Any]:
