@@ -17,6 +17,8 @@ from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
 from dfc.hwdsl.arch import Move
 
 Port = tuple[int, int]  # (memory, port)
+#: mappings that are timed together: their arrays stay in the processor's cache
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,21 @@ class ExactLatency:
         return self.running_cycles + self.loading_cycles + self.offloading_cycles
 
 
-class _Rows:
-    """The recursion over boundaries, for all mappings at once.
+@dataclass(frozen=True)
+class _Flow:
+    """One kind of transfer across one boundary: 0 into the array, 1 sums coming back, 2 out of it."""
 
-    Arrays are (boundaries sorted by cut, mappings) or (boundaries, kinds of transfer, mappings): with the mappings
-    last, sums over the others add whole rows.
+    boundary: int
+    kind: int
+    operand: int
+    rank: int  # who goes first on a port: the lower boundary, then the earlier operand
+    ports: tuple[Port, ...]
+
+
+class _Rows:
+    """The recursion over boundaries, for all mappings at once: every array has one entry per mapping.
+
+    A boundary *changes* when a loop beyond its cut advances; boundaries with a smaller cut change with it.
     """
 
     def __init__(
@@ -174,114 +186,103 @@ class _Rows:
         self.times = times
         rows = np.arange(len(batch.point))
         found = times.boundaries
+        self.size = len(rows)
         self.count = len(found)
         place = [cuts[b.operand][:, b.boundary - 1] for b in found]
         points = [batch.point[rows, p] for p in place]
-        at = [at_point[p] for p in points]
-        order = np.argsort(np.stack(place), axis=0, kind="stable")
+        # where each boundary stands in the order of the cuts, as an index into boundaries laid end to end
+        self.order = np.argsort(np.stack(place), axis=0, kind="stable") * self.size + rows
+        #: within[b][c]: boundary c changes whenever boundary b does
+        self.within = [[(q <= p) if c <= b else (q < p) for c, q in enumerate(place)] for b, p in enumerate(place)]
         total = float(times.tables.total_cycles)
+        self.stays = [total / times.tables.cycles[p] for p in points]
+        self.single = [~double[b.operand][:, b.boundary - 1] for b in found]
+        self.flows: list[_Flow] = []
+        self.cycles: list[Floats] = []  # per flow, mean per stay
+        self.share = np.full(self.size, times.step_share)
+        for i, (b, p) in enumerate(zip(found, (at_point[p] for p in points), strict=True)):
+            for kind, t in enumerate((b.fetch, b.back, b.up)):
+                if t is not None:
+                    self.flows.append(_Flow(i, kind, b.operand, b.boundary * 16 + b.operand, t.ports))
+                    self.cycles.append(t.cycles[p] * t.share[p])
+            if b.back is not None:
+                self.share = np.maximum(self.share, b.back.share[p])
+        self.ports = sorted({p for f in self.flows for p in f.ports})
+        self.users = {p: [i for i, f in enumerate(self.flows) if p in f.ports] for p in self.ports}
+        self.of_operand = [[i for i, b in enumerate(found) if b.operand == o] for o in range(len(cuts))]
 
-        def column(values: list[Floats]) -> Floats:
-            sorted_values: Floats = np.take_along_axis(np.stack(values), order, axis=0)
-            return sorted_values
-
-        def by_place(table: Floats) -> Floats:
-            """Per boundary and kind of transfer, the same for all mappings, where each boundary stands."""
-            placed: Floats = np.ascontiguousarray(table[order].transpose(0, 2, 1))
-            return placed
-
-        def mean(pick: str) -> Floats:
-            none = np.zeros(len(rows))
-            parts: list[Floats] = []
-            for b, p in zip(found, at, strict=True):
-                t: Transfer | None = getattr(b, pick)
-                parts.append(none if t is None else t.cycles[p] * t.share[p])
-            return column(parts)
-
-        self.order = order
-        self.stays = column([total / times.tables.cycles[p] for p in points])
-        self.cycles = np.stack([mean("fetch"), mean("back"), mean("up")], axis=1)  # mean per stay
-        backs = [(b.back, p) for b, p in zip(found, at, strict=True)]
-        self.share = column([np.zeros(len(rows)) if t is None else t.share[p] for t, p in backs])
-        self.single = column([np.where(double[b.operand][:, b.boundary - 1], 0.0, 1.0) for b in found]) > 0
-        self.operand = np.array([b.operand for b in found])[order]
-        self.rank = np.array([b.boundary * 16 + b.operand for b in found])[order]
-        self.ports = sorted({p for b in found for t in (b.fetch, b.back, b.up) if t for p in t.ports})
-        uses = {
-            p: np.array([[t is not None and p in t.ports for t in (b.fetch, b.back, b.up)] for b in found], dtype=float)
-            for p in self.ports
-        }
-        self.uses = {p: by_place(u) for p, u in uses.items()}
-        pairs = sorted({t.ports for b in found for t in (b.fetch, b.back, b.up) if t})
-        self.touches: dict[tuple[Port, ...], Floats] = {}
-        self.needs: dict[tuple[Port, ...], Floats] = {}
-        for pair in pairs:
-            rows_of = [[(t.ports if t else ()) for t in (b.fetch, b.back, b.up)] for b in found]
-            touching = np.array([[bool(set(pair) & set(t)) for t in row] for row in rows_of], dtype=float)
-            needing = np.array([[t == pair for t in row] for row in rows_of], dtype=float)
-            self.touches[pair], self.needs[pair] = by_place(touching), by_place(needing)
-
-    def _chained(self, reach: int, everything: bool) -> Bools:
-        """Boundaries up to a column that nothing hides: of each operand those from its outermost single buffer inwards.
+    def _chained(self, change: int) -> list[Bools]:
+        """Boundaries that nothing hides when ``change`` does: of each operand from its outermost single buffer inwards.
 
         What lies inside of a boundary without a second buffer cannot be fetched before that boundary itself is.
         """
-        if everything:
-            return np.ones((reach + 1, self.order.shape[1]), dtype=bool)
-        chained = np.zeros((reach + 1, self.order.shape[1]), dtype=bool)
-        for operand in range(len(self.times.tables.operands)):
-            mine = self.operand[: reach + 1] == operand
-            beyond = np.logical_or.accumulate((mine & self.single[: reach + 1])[::-1])[::-1]
-            chained |= mine & beyond
+        chained: list[Bools] = [np.zeros(0, dtype=bool)] * self.count
+        for boundaries in self.of_operand:
+            beyond = np.zeros(self.size, dtype=bool)
+            for b in reversed(boundaries):
+                beyond = beyond | (self.within[change][b] & self.single[b])
+                chained[b] = self.within[change][b] & beyond
         return chained
 
-    def exposed(self, reach: int, kinds: tuple[bool, bool, bool], everything: bool = False) -> Floats:
-        """Cycles that nothing hides when all boundaries up to column ``reach`` change at once.
+    def exposed(self, change: int, cycles: list[Floats]) -> Floats:
+        """Cycles that nothing hides when boundary ``change`` does, and all that change with it."""
+        chained = self._chained(change)
+        here = [c * self.within[change][f.boundary] for f, c in zip(self.flows, cycles, strict=True)]
+        return self._waits([c * chained[f.boundary] for f, c in zip(self.flows, cycles, strict=True)], here)
 
-        ``kinds`` says which transfers take part: into the array, returning sums, and out of it. An operand's transfers
-        follow each other; those of several operands meet on ports, where others of a higher rank go first.
+    def at_once(self, kind: int) -> Floats:
+        """Cycles of all transfers of a kind, one stay of each: filling before the first step, or draining."""
+        only = [c if f.kind == kind else np.zeros(self.size) for f, c in zip(self.flows, self.cycles, strict=True)]
+        return self._waits(only, only, prefetch=True)
+
+    def _waits(self, exposed: list[Floats], here: list[Floats], *, prefetch: bool = False) -> Floats:
+        """The longest wait: an operand's transfers follow each other, several operands meet on ports.
+
+        exposed: cycles per flow that wait; here: cycles per flow that may go before them on a port, those of a higher
+        rank do. With ``prefetch`` these go twice where there is a second buffer to fill.
         """
-        chained = self._chained(reach, everything)
-        takes_part = np.array(kinds, dtype=float)
-        cycles = self.cycles[: reach + 1] * takes_part[:, None]
-        exposed = cycles * chained[:, None]
         head, tail, longest = self._chains(exposed)
-        for uses in self.uses.values():
-            on_port = exposed * uses[: reach + 1] > 0
-            rank = np.where(on_port.any(axis=1), self.rank[: reach + 1], -1)
-            worst = rank.max(axis=0)
-            before = (self.rank[: reach + 1] <= worst)[:, None] * cycles * uses[: reach + 1]
-            if everything:  # prefetches of a higher rank go before the first fetch of a lower one
-                again = ~self.single[: reach + 1] & (self.stays[: reach + 1] > 1)
-                again &= self.rank[: reach + 1] < worst
-                before = before * (1 + again)[:, None]
-            last = on_port & (self.operand[: reach + 1] == worst % 16)[:, None]
-            start = np.where(on_port, head, np.inf).min(axis=(0, 1))
-            end = np.where(last, tail, np.inf).min(axis=(0, 1))
-            busy = before.sum(axis=(0, 1))
+        late = [bool(e.any()) for e in exposed]
+        busy_at_all = [bool(h.any()) for h in here]
+        for port_users in self.users.values():
+            users = [u for u in port_users if busy_at_all[u]]
+            if not any(late[u] for u in users) or (len({self.flows[u].operand for u in users}) < 2 and not prefetch):
+                continue  # no more than the operand's own chain
+            waiting = {u: exposed[u] > 0 for u in users if late[u]}
+            worst = np.maximum.reduce([waits * (self.flows[u].rank + 1) for u, waits in waiting.items()]) - 1
+            start, end = np.full(self.size, np.inf), np.full(self.size, np.inf)
+            busy = np.zeros(self.size)
+            last = worst % 16
+            for u in users:
+                f = self.flows[u]
+                cycles = here[u]
+                if prefetch:
+                    cycles = cycles * (1 + (~self.single[f.boundary] & (self.stays[f.boundary] > 1) & (f.rank < worst)))
+                busy += cycles * (f.rank <= worst)
+                if u in waiting:
+                    np.minimum(start, head[u], out=start, where=waiting[u])
+                    np.minimum(end, tail[u], out=end, where=waiting[u] & (last == f.operand))
             longest = np.where(worst >= 0, np.maximum(longest, start + busy + end), longest)
         return longest
 
-    def _chains(self, exposed: Floats) -> tuple[Floats, Floats, Floats]:
-        """Per transfer the exposed cycles of its operand before and after it, and the longest chain.
+    def _chains(self, exposed: list[Floats]) -> tuple[list[Floats], list[Floats], Floats]:
+        """Per flow the exposed cycles of its operand before and after it, and the longest chain.
 
         Inputs come from the outside in; sums leave from the inside out and come back from the outside in.
         """
-        head, tail = np.zeros_like(exposed), np.zeros_like(exposed)
-        longest = np.zeros(exposed.shape[2])
-        for operand in range(len(self.times.tables.operands)):
-            mine = exposed * (self.operand[: len(exposed)] == operand)[:, None]
-            into, out = mine[:, 0] + mine[:, 1], mine[:, 2]
-            total = mine.sum(axis=(0, 1))
-            longest = np.maximum(longest, total)
-            out_before = np.cumsum(out, axis=0) - out
-            into_after = np.cumsum(into, axis=0) - into
-            first_out = total - into.sum(axis=0)
-            after_up = total - out_before - out
-            before_in = first_out + into.sum(axis=0) - into_after - into
-            here = mine > 0
-            head = np.where(here, np.stack([before_in, before_in, out_before], axis=1), head)
-            tail = np.where(here, np.stack([into_after, into_after, after_up], axis=1), tail)
+        head = [np.zeros(0)] * len(exposed)
+        tail = [np.zeros(0)] * len(exposed)
+        longest = np.zeros(self.size)
+        for operand in range(len(self.of_operand)):
+            mine = [i for i, f in enumerate(self.flows) if f.operand == operand]
+            sequence = [i for i in mine if self.flows[i].kind == 2] + [i for i in mine if self.flows[i].kind < 2][::-1]
+            before = np.zeros(self.size)
+            for i in sequence:
+                head[i] = before
+                before = before + exposed[i]
+            for i in sequence:
+                tail[i] = before - head[i] - exposed[i]
+            longest = np.maximum(longest, before)
         return head, tail, longest
 
     def run(self) -> tuple[Floats, Floats, Floats]:
@@ -290,56 +291,85 @@ class _Rows:
         Stays in which sums come back take longer than those that start from zero; means of both would hide it, so the
         run is a mixture of one with and one without.
         """
-        mean = self.cycles
-        share = np.maximum(self.share.max(axis=0), self.times.step_share)
-        fill = self.exposed(self.count - 1, (True, False, False), everything=True)
-        drain = self.exposed(self.count - 1, (False, False, True), everything=True)
-        scale = np.where(share > 0, 1 / np.maximum(share, 1e-12), 0.0)
-        self.cycles = mean * np.stack([np.ones_like(scale), scale, np.ones_like(scale)])
-        with_back, _, busy_with = self._run(returning=True)
-        self.cycles = mean * np.array([1.0, 0.0, 1.0])[:, None]
-        without, first, busy_without = self._run(returning=False)
-        self.cycles = mean
-        running = share * with_back + (1 - share) * without - first  # the first stay is filled, not changed to
-        none = np.zeros_like(share)
-        busiest = np.max(
-            [share * busy + (1 - share) * busy_without.get(p, none) for p, busy in busy_with.items()], axis=0
-        )
-        return np.maximum(running, busiest - fill - drain), fill, drain
+        share = self.share
+        fill, drain = self.at_once(0), self.at_once(2)
+        without, first, busy = self._run(self._scaled(np.zeros(self.size)), returning=False)
+        running = without
+        if share.max() > 0:
+            scale = np.where(share > 0, 1 / np.maximum(share, 1e-12), 0.0)
+            with_back, _, busy_with = self._run(self._scaled(scale), returning=True)
+            running = share * with_back + (1 - share) * without
+            none = np.zeros(self.size)
+            busy = {p: share * more + (1 - share) * busy.get(p, none) for p, more in busy_with.items()}
+        busiest = np.max(list(busy.values()), axis=0)
+        # the first stay is filled, not changed to
+        return np.maximum(running - first, busiest - fill - drain), fill, drain
 
-    def _run(self, returning: bool) -> tuple[Floats, Floats, dict[Port, Floats]]:
+    def _scaled(self, back: Floats) -> list[Floats]:
+        """The cycles of all flows, those of returning sums times ``back``."""
+        return [c * back if f.kind == 1 else c for f, c in zip(self.flows, self.cycles, strict=True)]
+
+    def _sorted(self, values: list[Floats]) -> Floats:
+        """Per boundary values in the order of the cuts."""
+        found: Floats = np.concatenate(values).take(self.order)
+        return found
+
+    def _per_boundary(self, cycles: list[Floats], ports: frozenset[Port]) -> Floats:
+        """Cycles per stay of the flows that touch any of these ports, in the order of the cuts."""
+        sums = [np.zeros(self.size) for _ in range(self.count)]
+        for f, c in zip(self.flows, cycles, strict=True):
+            if ports.intersection(f.ports):
+                sums[f.boundary] = sums[f.boundary] + c
+        return self._sorted(sums)
+
+    def _run(self, cycles: list[Floats], *, returning: bool) -> tuple[Floats, Floats, dict[Port, Floats]]:
         """If all stays were alike: cycles of all, those of one change of everything, and what each port carries."""
         step, step_ports = self.times.step_cycles(returning)
-        rows = self.order.shape[1]
-        block = np.full(rows, step)
-        load = {p: np.full(rows, step_ports.get(p, 0.0)) for p in sorted({*self.ports, *step_ports})}
-        before = np.full(rows, float(self.times.tables.total_cycles))
-        known = np.zeros(rows)
-        unhidden = np.zeros(rows)
-        both = {pair: np.full(rows, max(step_ports.get(p, 0.0) for p in pair)) for pair in self.touches}
+        waits = self._sorted([self.exposed(b, cycles) for b in range(self.count)])
+        stays = self._sorted(self.stays)
+        own = self._per_boundary(cycles, frozenset(self.ports))
+        carried = {p: self._per_boundary(cycles, frozenset([p])) for p in self.ports}
+        pairs = sorted({f.ports for f in self.flows if self._shares_a_port(f)})
+        touched = {pair: self._per_boundary(cycles, frozenset(pair)) for pair in pairs}
+        needing = {pair: self._sorted(self._needs(cycles, pair)) for pair in pairs}
+        block = np.full(self.size, step)
+        load = {p: np.full(self.size, step_ports.get(p, 0.0)) for p in sorted({*self.ports, *step_ports})}
+        both = {pair: np.full(self.size, max(step_ports.get(p, 0.0) for p in pair)) for pair in pairs}
+        before = np.full(self.size, float(self.times.tables.total_cycles))
+        known = np.zeros(self.size)
+        unhidden = np.zeros(self.size)
         for j in range(self.count):
-            ratio = before / self.stays[j]
-            before = self.stays[j]
-            waits = self.exposed(j, (True, True, True))
-            more = waits - known
-            known = waits
+            ratio = before / stays[j]
+            before = stays[j]
+            more = waits[j] - known
+            known = waits[j]
             # a change out here also leaves time for what the ports could not hide further in
-            inner = np.maximum(0, more - self.cycles[j].sum(axis=0))
-            block = block * ratio + more - np.minimum(unhidden, inner)
-            unbound = block
+            inner = np.maximum(0, more - own[j])
+            unbound = block * ratio + more - np.minimum(unhidden, inner)
+            bound = unbound
             for p in load:
-                load[p] = load[p] * ratio
-                if p in self.uses:
-                    load[p] += (self.cycles[j] * self.uses[p][j]).sum(axis=0)
-                # with a single stay, what the port carries is part of filling and draining
-                block = np.where(before > 1, np.maximum(block, load[p]), block)
+                load[p] = load[p] * ratio + (carried[p][j] if p in carried else 0.0)
+                bound = np.maximum(bound, load[p])
             # a transfer needs both of its ports at once: what others do on either keeps it waiting
-            for pair, touching in self.touches.items():
-                both[pair] = both[pair] * ratio + (self.cycles[j] * touching[j]).sum(axis=0)
-                waiting = (self.cycles[j] * self.needs[pair][j]).sum(axis=0) > 0
-                block = np.where((before > 1) & waiting, np.maximum(block, both[pair]), block)
+            for pair in pairs:
+                both[pair] = both[pair] * ratio + touched[pair][j]
+                bound = np.where(needing[pair][j] > 0, np.maximum(bound, both[pair]), bound)
+            # with a single stay, what the port carries is part of filling and draining
+            block = np.where(before > 1, bound, unbound)
             unhidden = unhidden + block - unbound
-        return block * before, known, {p: carried * before for p, carried in load.items()}
+        return block * before, known, {p: carries * before for p, carries in load.items()}
+
+    def _shares_a_port(self, flow: _Flow) -> bool:
+        """Whether a flow of other ports uses one of this flow's: only then do both its ports keep it waiting longer."""
+        return any(set(flow.ports) & set(f.ports) and f.ports != flow.ports for f in self.flows)
+
+    def _needs(self, cycles: list[Floats], pair: tuple[Port, ...]) -> list[Floats]:
+        """Per boundary the cycles of the flows that need just these ports."""
+        sums = [np.zeros(self.size) for _ in range(self.count)]
+        for f, c in zip(self.flows, cycles, strict=True):
+            if f.ports == pair:
+                sums[f.boundary] = sums[f.boundary] + c
+        return sums
 
 
 def _steps_alone(times: TimeTables) -> float:
@@ -359,7 +389,11 @@ def exact_latency(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], double: 
         return ExactLatency(tables.total_cycles, running, np.zeros_like(running), np.zeros_like(running))
     place = np.zeros(len(tables.points), dtype=np.int64)
     place[used] = np.arange(len(used))
-    running, loading, offloading = _Rows(times, batch, cuts, double, place).run()
+    parts = [
+        _Rows(times, batch.take(rows), tuple(c[rows] for c in cuts), tuple(d[rows] for d in double), place).run()
+        for rows in np.split(np.arange(len(batch.point)), range(_CHUNK, len(batch.point), _CHUNK))
+    ]
+    running, loading, offloading = (np.concatenate(found) for found in zip(*parts, strict=True))
     return ExactLatency(tables.total_cycles, running, loading, offloading)
 
 
