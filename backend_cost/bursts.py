@@ -112,15 +112,7 @@ def plain_profile(axis: LoopAxis) -> AxisProfile:
 @lru_cache(maxsize=65536)
 def window_profile(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> AxisProfile:
     """A sliding window: distinct real input positions per stay and instance."""
-    o = outputs.indices()
-    f = kernels.indices()
-    o = o.reshape(*o.shape, 1, 1, 1, 1, 1)
-    f = f.reshape(1, 1, 1, 1, 1, *f.shape)
-    place = window.stride * o + window.dilation * f - window.pad
-    real = (o >= 0) & (f >= 0)
-    if window.extent:
-        real &= (place >= 0) & (place < window.extent)
-    place = np.where(real, place, _NOWHERE)
+    place = _places(outputs.indices(), kernels.indices(), window)
     # axes: 0 outer, 1 inner, 2 above, 3 between, 4 inside of o; 5 to 9 alike of f
     by_stay = place.transpose(0, 5, 2, 7, 3, 8, 1, 4, 6, 9)
     stays = by_stay.shape[0] * by_stay.shape[1]
@@ -129,6 +121,17 @@ def window_profile(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> Axis
     fed = _distinct(by_stay.reshape(stays * above * between, -1)).reshape(stays, above, between)
     feeding = _distinct(by_stay.reshape(stays * above, -1)).reshape(stays, above)
     return _axis_profile(fed, feeding, stays)
+
+
+def _places(o: Ints, f: Ints, window: Window) -> Ints:
+    """Input position of every pair of indices: the five axes of ``o``, then those of ``f``; _NOWHERE for padding."""
+    o = o.reshape(*o.shape, 1, 1, 1, 1, 1)
+    f = f.reshape(1, 1, 1, 1, 1, *f.shape)
+    place = window.stride * o + window.dilation * f - window.pad
+    real = (o >= 0) & (f >= 0)
+    if window.extent:
+        real &= (place >= 0) & (place < window.extent)
+    return np.where(real, place, _NOWHERE)
 
 
 def _distinct(rows: Ints) -> Ints:
@@ -271,9 +274,7 @@ class BurstCounter:
 
     def _window_profiles(self, axis: Axis, boundary: int, points: Ints) -> PerPoint[AxisProfile]:
         o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
-        window = Window(
-            self.nest.strides[axis], self.nest.dilations[axis], self.nest.pads[axis], self.nest.inputs[axis]
-        )
+        window = self.window(o)
         below, of_point = np.unique(points[:, [o, f]], axis=0, return_inverse=True)
         found = [
             window_profile(self.axis(o, int(p), boundary), self.axis(f, int(q), boundary), window) for p, q in below
@@ -358,11 +359,7 @@ class BurstCounter:
         factors = [self._step_factor(d) for d in dims]
         if len(dims) == 2 and dims[0] in self.windows:
             o, f = (self.axis(d, 1, 0).indices() for d in dims)
-            axis = self.windows[dims[0]]
-            window = Window(
-                self.nest.strides[axis], self.nest.dilations[axis], self.nest.pads[axis], self.nest.inputs[axis]
-            )
-            return _window_steps(o, f, window)
+            return _window_steps(o, f, self.window(dims[0]))
         if len(dims) == 1:
             return factors[0]
         return (factors[1][:, None] * factors[0][None, :]).reshape(-1)
@@ -378,13 +375,7 @@ class BurstCounter:
 
 def _window_steps(o: Ints, f: Ints, window: Window) -> Ints:
     """Distinct real positions of a window in each step (kernel outer, output inner), of the busiest instance."""
-    o = o.reshape(*o.shape, 1, 1, 1, 1, 1)
-    f = f.reshape(1, 1, 1, 1, 1, *f.shape)
-    place = window.stride * o + window.dilation * f - window.pad
-    real = (o >= 0) & (f >= 0)
-    if window.extent:
-        real &= (place >= 0) & (place < window.extent)
-    by_step = np.where(real, place, _NOWHERE).transpose(5, 0, 2, 7, 1, 3, 4, 6, 8, 9)
+    by_step = _places(o, f, window).transpose(5, 0, 2, 7, 1, 3, 4, 6, 8, 9)
     steps = by_step.shape[0] * by_step.shape[1]
     rows = by_step.shape[2] * by_step.shape[3]
     largest: Ints = _distinct(by_step.reshape(steps * rows, -1)).reshape(steps, rows).max(axis=1)

@@ -295,13 +295,12 @@ class _LinkBuilder:
         slowest = np.zeros(len(sizes.sizes))
         data = self.data(a, True) * (self.whole.boost[a] if inner else 1)
         active = np.zeros(len(sizes.sizes), dtype=bool)
-        each: list[tuple[int, Floats]] = []
+        one_of_each = words
         for bits, how_often in times:
             if bits == 0:
                 continue
-            per_burst = self._words(a, move, sizes.sizes, bits, width, step) * sizes.counts
-            words += per_burst.sum(axis=1) * how_often
-            each.append((bits, per_burst.sum(axis=1)))
+            one_of_each = (self._words(a, move, sizes.sizes, bits, width, step) * sizes.counts).sum(axis=1)
+            words = words + one_of_each * how_often
             active |= how_often > 0
             cycles = np.ceil(data * bits / self._cycle_width(memory, move, width))
             slowest = np.maximum(slowest, np.where(how_often > 0, cycles, 0.0))
@@ -315,7 +314,7 @@ class _LinkBuilder:
             energy_pj=words * cost,
             transfer_cycles=slowest.astype(np.int64),
             active=active,
-            coupled=self._coupled(returning, each[0][1] if each else words),
+            coupled=self._coupled(returning, one_of_each),
         )
 
     def _cycle_width(self, memory: Memory, move: Move, width: int) -> int:

@@ -20,7 +20,7 @@ from dfc.backend_cost.simulate import simulate, simulate_words
 from dfc.backend_cost.tables import Tables, build_tables
 from dfc.backend_cost.timing import exact_latency
 from dfc.hwdsl import Arch, ArrayDim, Move, OperationalArray, Port
-from dfc.ir import N_DIMS, Axis, Dim, Role, sizes
+from dfc.ir import N_DIMS, Dim, Role, sizes
 
 
 def tables_for(case: Case, model: CostModel) -> tuple[Tables, Batch]:
@@ -217,4 +217,3 @@ def test_terms_have_names() -> None:
     }
     assert not any(getattr(DEFINES, t) for t in CostModel.terms())
     assert all(getattr(EXACT, t) for t in CostModel.terms())
-    assert Axis.X.name == "X"
