@@ -1,19 +1,16 @@
-"""How large the bursts across a boundary are and how often each size occurs, counted lane by lane.
+"""How large the bursts across a boundary are, counted by listing positions lane by lane: what time depends on.
 
-A stay of a memory touches a product of per-axis position sets, so its size is a product of per-axis counts, and the
-sizes of all stays and instances are the products of per-axis histograms. An axis is a single loop dimension, or the
-output and kernel loop of a sliding window together. Each axis is counted by listing its positions, which is exact for
-remainders, padding, strides and dilation alike (docs/simulator.md states what moves when); results are kept, as few
-different axes occur.
+A stay of a memory touches a product of per-axis position sets, so its size is a product of per-axis counts. An axis is
+a single loop dimension, or the output and kernel loop of a sliding window together. Each axis is counted by listing its
+positions, which is exact for remainders, padding, strides and dilation alike (docs/simulator.md states what moves
+when); results are kept, as few different axes occur. ``axis_bursts.py`` counts the same in closed form, for energy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +21,6 @@ from dfc.ir import KERNEL_DIM, OUTPUT_DIM, Axis, Dim
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-T = TypeVar("T")
-S = TypeVar("S")
 
 _NOWHERE = np.iinfo(np.int64).min
 
@@ -67,51 +61,41 @@ class Window:
     extent: int
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A histogram over stays and instances: ``counts[i]`` of them touch ``sizes[i]`` positions (none is empty)."""
-
-    sizes: tuple[int, ...]
-    counts: tuple[int, ...]
+#: over the stays of an axis, the largest burst of any instance below and above the boundary, with counts
+Longest = tuple[tuple[int, int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AxisProfile:
-    """An axis at a boundary.
-
-    fed:     over stays and instances below the boundary.
-    feeding: over stays and instances above the boundary, each the union of what it feeds.
-    longest: over stays, the largest (fed, feeding) of any instance, with counts: what time depends on.
-    """
-
-    fed: Profile
-    feeding: Profile
-    longest: tuple[tuple[int, int, int], ...]
-
-
-def _profile(sizes: Ints) -> Profile:
-    values, counts = np.unique(sizes[sizes > 0], return_counts=True)
-    return Profile(tuple(values.tolist()), tuple(counts.tolist()))
-
-
-def _axis_profile(fed: Ints, feeding: Ints, stays: int) -> AxisProfile:
+def _longest(fed: Ints, feeding: Ints, stays: int) -> Longest:
     largest = np.stack([fed.reshape(stays, -1).max(axis=1), feeding.reshape(stays, -1).max(axis=1)], axis=1)
     pairs, counts = np.unique(largest, axis=0, return_counts=True)
-    longest = tuple((int(a), int(b), int(n)) for (a, b), n in zip(pairs.tolist(), counts.tolist(), strict=True))
-    return AxisProfile(_profile(fed), _profile(feeding), longest)
+    return tuple((int(a), int(b), int(n)) for (a, b), n in zip(pairs.tolist(), counts.tolist(), strict=True))
 
 
 @lru_cache(maxsize=65536)
-def plain_profile(axis: LoopAxis) -> AxisProfile:
+def plain_longest(axis: LoopAxis) -> Longest:
     """A dimension that addresses the operand by itself."""
     valid = axis.indices() >= 0
     fed = valid.sum(axis=(1, 4))
-    return _axis_profile(fed, fed.sum(axis=2), len(valid))
+    return _longest(fed, fed.sum(axis=2), len(valid))
 
 
 @lru_cache(maxsize=65536)
-def window_profile(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> AxisProfile:
-    """A sliding window: distinct real input positions per stay and instance."""
+def window_longest(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> Longest:
+    """A sliding window: distinct real input positions."""
+    fed, feeding = _window_bursts(outputs, kernels, window)
+    return _longest(fed, feeding, len(fed))
+
+
+@lru_cache(maxsize=65536)
+def listed_sizes(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Distinct real input positions of each stay and instance below the boundary: (sizes, how many have them)."""
+    fed, _ = _window_bursts(outputs, kernels, window)
+    sizes, counts = np.unique(fed, return_counts=True)
+    return tuple(sizes.tolist()), tuple(counts.tolist())
+
+
+def _window_bursts(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> tuple[Ints, Ints]:
+    """Distinct real input positions by (stay, instance above, instance fed) and by (stay, instance above)."""
     place = _places(outputs.indices(), kernels.indices(), window)
     # axes: 0 outer, 1 inner, 2 above, 3 between, 4 inside of o; 5 to 9 alike of f
     by_stay = place.transpose(0, 5, 2, 7, 3, 8, 1, 4, 6, 9)
@@ -120,7 +104,7 @@ def window_profile(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> Axis
     between = by_stay.shape[4] * by_stay.shape[5]
     fed = _distinct(by_stay.reshape(stays * above * between, -1)).reshape(stays, above, between)
     feeding = _distinct(by_stay.reshape(stays * above, -1)).reshape(stays, above)
-    return _axis_profile(fed, feeding, stays)
+    return fed, feeding
 
 
 def _places(o: Ints, f: Ints, window: Window) -> Ints:
@@ -143,89 +127,12 @@ def _distinct(rows: Ints) -> Ints:
     return counts
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """A dimension that does not address the operand: in how many (stay, instance) pairs it has work to do.
-
-    fed, feeding: below and above the boundary. last_fed, last_feeding: of these, in the last step of its outer loops.
-    first_fed: of ``fed``, those on the first of the lanes between.
-    """
-
-    fed: int
-    first_fed: int
-    feeding: int
-    last_fed: int
-    last_feeding: int
-
-
-@lru_cache(maxsize=65536)
-def activity(axis: LoopAxis) -> Activity:
-    """Where an irrelevant dimension keeps an instance busy."""
-    valid = (axis.indices() >= 0).astype(np.int64).max(axis=(1, 4))  # outer step, above, between
-    feeding = valid.max(axis=2)
-    first = valid[:, :, 0]
-    return Activity(
-        int(valid.sum()), int(first.sum()), int(feeding.sum()), int(valid[-1].sum()), int(feeding[-1].sum())
-    )
-
-
 @dataclass(frozen=True)
-class Histogram:
-    """Burst sizes over points: ``sizes`` and ``counts`` are (points, entries); empty entries have count 0."""
+class PerPoint:
+    """What depends on few numbers of a point: the distinct values, and which one each point has."""
 
-    sizes: Floats
-    counts: Floats
-
-
-@dataclass(frozen=True)
-class PerPoint(Generic[T]):
-    """Something that depends on few numbers of a point: the distinct values, and which one each point has."""
-
-    values: list[T]
+    values: list[Longest]
     of_point: Ints
-
-    def map(self, pick: Callable[[T], S]) -> PerPoint[S]:
-        """The same with a part of each value."""
-        return PerPoint([pick(v) for v in self.values], self.of_point)
-
-    def numbers(self, pick: Callable[[T], int]) -> Floats:
-        """A number of each value, per point."""
-        found: Floats = np.array([pick(v) for v in self.values], dtype=float)[self.of_point]
-        return found
-
-
-def _padded(numbers: tuple[int, ...], width: int) -> list[float]:
-    return [*map(float, numbers), *[0.0] * (width - len(numbers))]
-
-
-def combine(profiles: list[PerPoint[Profile]], points: int) -> Histogram:
-    """The product of independent axes."""
-    sizes = np.ones((points, 1))
-    counts = np.ones((points, 1))
-    for axis in profiles:
-        width = max(1, *(len(p.sizes) for p in axis.values))
-        axis_sizes = np.array([_padded(p.sizes, width) for p in axis.values])[axis.of_point]
-        axis_counts = np.array([_padded(p.counts, width) for p in axis.values])[axis.of_point]
-        sizes = (sizes[:, :, None] * axis_sizes[:, None, :]).reshape(points, -1)
-        counts = (counts[:, :, None] * axis_counts[:, None, :]).reshape(points, -1)
-    return Histogram(sizes, counts)
-
-
-@dataclass(frozen=True)
-class BoundaryBursts:
-    """All bursts across one boundary, per point.
-
-    fed, feeding: sizes in elements and how many stays and instances along the axes that address the operand.
-    times_*:      how often each of them happens: (points,) factors from the other dimensions.
-    last_*:       how many of those happen in the last step of the other dimensions' outer loops.
-    """
-
-    fed: Histogram
-    feeding: Histogram
-    times_fed: Floats
-    times_feeding: Floats
-    last_fed: Floats
-    last_feeding: Floats
 
 
 class BurstCounter:
@@ -253,71 +160,24 @@ class BurstCounter:
                 lanes.append((u.lanes, 2 if gap < boundary else 1 if gap == boundary else 0))
         return LoopAxis(self.nest.sizes[dim], self.nest.temporal[dim], below, tuple(lanes))
 
-    def _profiles(self, boundary: int, points: Ints) -> tuple[list[PerPoint[AxisProfile]], list[PerPoint[Activity]]]:
-        """Per axis and point: profiles of the axes that address the operand, activities of the others."""
-        relevant: list[PerPoint[AxisProfile]] = []
-        others: list[PerPoint[Activity]] = []
+    def _profiles(self, boundary: int, points: Ints) -> list[PerPoint]:
+        """Per axis that addresses the operand, the longest bursts at each point."""
+        found: list[PerPoint] = []
         for dim in Dim:
-            if dim in self.windows:
-                continue
-            if self.nest.sizes[dim] == 1:
+            if dim in self.windows or dim not in self.operand.dims or self.nest.sizes[dim] == 1:
                 continue
             below, of_point = np.unique(points[:, dim], return_inverse=True)
-            axes = [self.axis(dim, int(p), boundary) for p in below]
-            if dim in self.operand.dims:
-                relevant.append(PerPoint([plain_profile(a) for a in axes], of_point))
-            else:
-                others.append(PerPoint([activity(a) for a in axes], of_point))
-        for axis in self.operand.windows:
-            relevant.append(self._window_profiles(axis, boundary, points))
-        return relevant, others
+            found.append(PerPoint([plain_longest(self.axis(dim, int(p), boundary)) for p in below], of_point))
+        return found + [self._window_profiles(axis, boundary, points) for axis in self.operand.windows]
 
-    def _window_profiles(self, axis: Axis, boundary: int, points: Ints) -> PerPoint[AxisProfile]:
+    def _window_profiles(self, axis: Axis, boundary: int, points: Ints) -> PerPoint:
         o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
         window = self.window(o)
         below, of_point = np.unique(points[:, [o, f]], axis=0, return_inverse=True)
         found = [
-            window_profile(self.axis(o, int(p), boundary), self.axis(f, int(q), boundary), window) for p, q in below
+            window_longest(self.axis(o, int(p), boundary), self.axis(f, int(q), boundary), window) for p, q in below
         ]
         return PerPoint(found, of_point.reshape(-1))
-
-    def at(self, boundary: int) -> BoundaryBursts:
-        """The bursts across a boundary at every point; boundary 0 has one step per stay, whatever the point."""
-        points = self._points_at(boundary)
-        relevant, others = self._profiles(boundary, points)
-        n = len(points)
-
-        def product(pick: Callable[[Activity], int]) -> Floats:
-            factors = np.ones(n)
-            for dim in others:
-                factors = factors * dim.numbers(pick)
-            return factors
-
-        return BoundaryBursts(
-            fed=combine([axis.map(lambda p: p.fed) for axis in relevant], n),
-            feeding=combine([axis.map(lambda p: p.feeding) for axis in relevant], n),
-            times_fed=product(lambda a: a.fed),
-            times_feeding=product(lambda a: a.feeding),
-            last_fed=product(lambda a: a.last_fed),
-            last_feeding=product(lambda a: a.last_feeding),
-        )
-
-    def fresh_starts(self, gap: int) -> Floats | None:
-        """How often sums start from zero because an unrolled reduction in ``gap`` lies above, per point of that gap.
-
-        An instance that is not the first lane of the reduction gets nothing back from above the gap: it starts anew
-        with each stay of the memory below the gap. Counts stays and such instances; None where nothing is unrolled so.
-        """
-        if not any(self.operand.irrelevant(u.loop) and u.lanes > 1 for u in self.gaps[gap]):
-            return None
-        others = [d for d in Dim if self.operand.irrelevant(d) and self.nest.sizes[d] > 1]
-        every = first = np.ones(len(self.points))
-        for dim in others:
-            below, of_point = np.unique(self.points[:, dim], return_inverse=True)
-            found = PerPoint([activity(self.axis(dim, int(p), gap)) for p in below], of_point)
-            every = every * found.numbers(lambda a: a.fed)
-            first = first * found.numbers(lambda a: a.first_fed)
-        return every - first
 
     def reduces_above(self, boundary: int) -> bool:
         """Whether an unrolled reduction lies above a boundary."""
@@ -337,12 +197,12 @@ class BurstCounter:
     def longest(self, boundary: int) -> tuple[Floats, Floats, Floats]:
         """The longest bursts of each stay over instances: sizes below and above the boundary, and how many stays."""
         points = self._points_at(boundary)
-        relevant, _ = self._profiles(boundary, points)
+        relevant = self._profiles(boundary, points)
         n = len(points)
         fed, feeding, counts = (np.ones((n, 1)) for _ in range(3))
         for axis in relevant:
-            width = max(len(p.longest) for p in axis.values)
-            rows = [[*p.longest, *[(0, 0, 0)] * (width - len(p.longest))] for p in axis.values]
+            width = max(map(len, axis.values))
+            rows = [[*p, *[(0, 0, 0)] * (width - len(p))] for p in axis.values]
             padded = np.array(rows, dtype=float)[axis.of_point]
 
             def spread(have: Floats, more: Floats) -> Floats:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil
 
 import numpy as np
 
@@ -30,18 +32,74 @@ from dfc.backend_cost.timing import granted_buffers
 from dfc.hwdsl.arch import Arch, Move
 from dfc.ir import N_DIMS
 
+Port = tuple[int, int]  # (memory, port)
+Slot = tuple[int, int]  # (operand, level on its path)
+
+
+class Cause(StrEnum):
+    """What a layer's time goes into, or is lost by."""
+
+    COMPUTE = "compute"
+    BANDWIDTH = "bandwidth"  # of a port
+    ROOM = "room"  # a second buffer is missing
+    LOAD = "load"
+    COPY = "copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Cycles that the layer would save without a limit: the same mapping timed again, each change by itself.
+
+    0 where a change saves nothing, or delays: what may be fetched earlier may keep a port from what is needed first.
+
+    ports:     that port alone is infinitely wide: transfers take no time there and keep no other waiting.
+    ends:      the same for both ports of a transfer between two memories, where that saves over a tenth more than
+               each of them alone do together: neither helps while the other is as narrow.
+    bandwidth: all ports are infinitely wide.
+    buffers:   a second buffer for an operand in a memory that has none.
+    room:      a second buffer for every operand in every memory.
+    """
+
+    ports: dict[Port, int]
+    ends: dict[tuple[Port, Port], int]
+    bandwidth: int
+    buffers: dict[Slot, int]
+    room: int
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What a latency model says of one mapping besides its totals.
 
-    double_buffered: (operand, level on its path) where the next tile may arrive while this one is in use.
-    late_cycles:     by (memory, port): cycles that its transfers are late (they stall the array), or, negative, have
-                     to spare. Empty where the model does not tell ports apart.
+    double_buffered: where the next tile may arrive while this one is in use.
+    late_cycles:     by port: cycles that its transfers are late (they stall the array), or, negative, have to spare.
+                     Where transfers are played, ``saved.ports``. Empty where the model does not tell ports apart.
+    saved:           none where the model does not play transfers.
     """
 
-    double_buffered: frozenset[tuple[int, int]]
-    late_cycles: dict[tuple[int, int], int]
+    double_buffered: frozenset[Slot]
+    late_cycles: dict[Port, int]
+    saved: Saved | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Utilisation:
+    """How much of the chip a mapping uses, as shares: 1 is all of it.
+
+    spatial:  of the array's units while it computes: operations / units, rounded up to cycles, over compute cycles.
+    temporal: of the time: compute cycles over those of computing and stalling, over these and loading, and over
+              these and offloading.
+    array:    both together: operations / units, rounded up to cycles, over the same three times.
+    held:     of a memory's size: the bits that one instance holds of an operand, sums that nothing more is added to by
+              their final precision. Lanes count by their average, in a model with ``whole_lanes`` as whole ones.
+    memories: the same of all operands in a memory.
+    """
+
+    spatial: float
+    temporal: tuple[float, float, float]
+    array: tuple[float, float, float]
+    held: dict[Slot, float]
+    memories: dict[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +180,8 @@ class Explanation:
     flows: tuple[Flow, ...]
     ports: tuple[PortUse, ...]
     fills: tuple[Fill, ...]
+    used: Utilisation
+    saved: Saved | None = None
     copies: tuple[CopyEntry, ...] = ()
     copy_energy_pj: float = 0.0
     copy_cycles: int = 0
@@ -149,6 +209,22 @@ class Explanation:
             return max(lates, key=lambda p: p.late_cycles or 0)
         return max(self.ports, key=lambda p: p.busy_cycles, default=None)
 
+    @property
+    def binds(self) -> Cause:
+        """What the largest part of the time goes into.
+
+        Stalls are due to room where second buffers everywhere save more than the port, or the two ends of a transfer,
+        that saves most; else to bandwidth.
+        """
+        parts = self.cycles_by_cause
+        most = max(parts, key=lambda cause: parts[cause])
+        if most != "stall":
+            return Cause(most)
+        if self.saved is None:
+            return Cause.BANDWIDTH
+        wider = max([0, *self.saved.ports.values(), *self.saved.ends.values()])
+        return Cause.ROOM if self.saved.room > wider else Cause.BANDWIDTH
+
 
 def tables_of(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel) -> tuple[Tables, Batch]:
     """Tables over the boundaries of one mapping, and the batch of it alone."""
@@ -175,7 +251,38 @@ def port_timing(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Timing:
     return Timing(pairs, {port: int(cycles[0]) for port, cycles in late.items()})
 
 
-def _pairs(granted: list[list[bool]]) -> frozenset[tuple[int, int]]:
+def utilisation(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], cost: MappingCost) -> Utilisation:
+    """How much of the chip the batch's only mapping uses; ``cuts`` are the effective ones, ``cost`` is its cost."""
+    least = ceil(tables.nest.operations / tables.arch.array.units)
+    running = cost.ideal_cycles + cost.stall_cycles
+    loaded = running + cost.loading_cycles
+    drained = loaded + cost.offloading_cycles
+    held: dict[Slot, float] = {}
+    memories: dict[int, float] = {}
+    for i, (table, cut) in enumerate(zip(tables.operands, cuts, strict=True)):
+        for m, memory in enumerate(table.operand.memories):
+            at = int(batch.point[0, cut[0, m]])
+            share = _held_bits(tables, i, m, at) / tables.arch.memories[memory].size_bits
+            held[i, m] = share
+            memories[memory] = memories.get(memory, 0.0) + share
+    return Utilisation(
+        spatial=least / cost.ideal_cycles,
+        temporal=(cost.ideal_cycles / running, cost.ideal_cycles / loaded, cost.ideal_cycles / drained),
+        array=(least / running, least / loaded, least / drained),
+        held=held,
+        memories=memories,
+    )
+
+
+def _held_bits(tables: Tables, operand: int, level: int, at: int) -> float:
+    table = tables.operands[operand]
+    if not tables.model.whole_lanes:
+        return float(table.data_bits[level][at])
+    final, partial = table.alloc_bits[level]
+    return float(partial[at] if table.reduces[level + 1][at] else final[at])
+
+
+def _pairs(granted: list[list[bool]]) -> frozenset[Slot]:
     """(operand, level) with a second buffer; the uppermost memory of a path needs none."""
     return frozenset((i, m) for i, row in enumerate(granted) for m, one in enumerate(row[:-1]) if one)
 
@@ -189,6 +296,7 @@ def explain(
     cuts = effective_cuts(tables, batch)
     timed = timing(tables, batch, cuts)
     flows = model_flows(tables, batch, problem.mapping, cuts)
+    cost = price_mapping(nest, arch, problem.mapping, problem.model)
     return Explanation(
         nest=nest,
         arch=arch,
@@ -196,11 +304,13 @@ def explain(
         model=problem.model,
         names=operand_names(nest),
         cuts=tuple(tuple(int(c) for c in cut[0]) for cut in cuts),
-        cost=price_mapping(nest, arch, problem.mapping, problem.model),
+        cost=cost,
         held=tuple(_held(tables, problem.mapping, flows, timed)),
         flows=flows,
         ports=tuple(_ports(flows, timed)),
         fills=tuple(_fills(flows, nest)),
+        used=utilisation(tables, batch, cuts, cost),
+        saved=timed.saved,
         copies=entry.copies if entry else (),
         copy_energy_pj=entry.copy_energy_pj if entry else 0.0,
         copy_cycles=entry.copy_cycles if entry else 0,
@@ -211,15 +321,25 @@ def model_flows(tables: Tables, batch: Batch, mapping: Mapping, cuts: tuple[Ints
     """Every direction in which words move, also those in which none do; ``cuts`` are the effective ones."""
     moved = mapping_words(tables, batch, mapping, cuts)
     return tuple(
-        _flow(tables, batch, cut, link, moved[link.operand, link.boundary, link.move])
-        for table, cut in zip(tables.operands, cuts, strict=True)
+        _flow(tables, batch, cuts, link, moved[link.operand, link.boundary, link.move])
+        for table in tables.operands
         for link in table.links
     )
 
 
-def _flow(tables: Tables, batch: Batch, cut: Ints, link: Link, words: float) -> Flow:
-    at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
+def _point(batch: Batch, cuts: tuple[Ints, ...], link: Link) -> int:
+    """The point at which the only mapping cuts a link's operand."""
+    cut = int(cuts[link.operand][0, link.boundary - 1]) if link.boundary else 0
+    return int(batch.point[0, cut])
+
+
+def _port(tables: Tables, link: Link) -> Port:
     role = tables.operands[link.operand].operand.role
+    return link.memory, tables.arch.memories[link.memory].port_of[role, link.move]
+
+
+def _flow(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], link: Link, words: float) -> Flow:
+    at = _point(batch, cuts, link)
     period = int(tables.cycles[at]) if link.boundary else 1
     active = bool(link.active[at])
     return Flow(
@@ -227,7 +347,7 @@ def _flow(tables: Tables, batch: Batch, cut: Ints, link: Link, words: float) -> 
         level=link.level,
         memory=link.memory,
         move=link.move,
-        port=tables.arch.memories[link.memory].port_of[role, link.move],
+        port=_port(tables, link)[1],
         words=words,
         energy_pj=words * link_pj(tables, link),
         cycles=int(link.transfer_cycles[at]) if active else 0,

@@ -192,10 +192,10 @@ def compile_command(
     bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
     folder = out or default_folder(model)
     check_folder(folder)
-    from dfc.pipeline import compile as compile_model
-
-    run = compile_model if cost_model is None else partial(compile_model, cost_model=cost_model)
     try:
+        from dfc.pipeline import compile as compile_model
+
+        run = compile_model if cost_model is None else partial(compile_model, cost_model=cost_model)
         with SearchProgress(shown=progress and not quiet) as show:
             schedule = run(
                 model,

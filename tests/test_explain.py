@@ -157,6 +157,27 @@ def test_what_binds_follows_the_timing_that_is_put_in() -> None:
     assert silent.busiest.busy_cycles == max(p.busy_cycles for p in silent.ports)
 
 
+@pytest.mark.parametrize("model", [DEFINES, EXACT])
+def test_utilisation_by_hand(model: CostModel) -> None:
+    """2 of 4 x 4 x 4 lanes at work; 5 channels on 2 lanes take 3 steps, so that 5 of 6 lane-steps count."""
+    levels = (replace(memory("buf", "W"), size_bits=80), memory("all", "OWI"))
+    ex = Example({"K": 5, "C": 16}, levels, lanes=(("A", "K", 2),))
+    problem = TileProblem(ex.nest, ex.arch, mapping("C16 K3", (2,), (1, 2), (2,)), model, "a case")
+    found = explain(problem)
+    used, cost = found.used, found.cost
+    assert cost.ideal_cycles == 48
+    assert used.spatial == 2 / 48  # 80 operations on 64 units: two cycles
+    times = (48 + cost.stall_cycles, 48 + cost.stall_cycles + cost.loading_cycles)
+    assert used.temporal[:2] == (48 / times[0], 48 / times[1])
+    assert used.array[:2] == (2 / times[0], 2 / times[1])
+    assert used.array[2] == 2 / (times[1] + cost.offloading_cycles)
+    lanes = 2 if model is EXACT else 5 / 3
+    assert used.held[1, 0] == pytest.approx(round(lanes * 16) * 8 / 80)  # weights: 16 channels of each lane
+    assert used.memories[1] == pytest.approx(sum(used.held[o, m] for o, m in ((0, 0), (1, 1), (2, 0))))
+    text = render_explanation(problem, found)
+    assert "while it runs" in text and f"buf {100 * used.memories[0]:.1f} %" in text
+
+
 def test_copies_are_named_and_may_bind() -> None:
     base = explain(example())
     found = replace(

@@ -1,0 +1,190 @@
+"""How many positions an instance touches along one axis in one stay, for all loop products of the axis at once.
+
+An axis is a dimension, or the output and kernel loop of a sliding window. Lanes and steps count through a dimension in
+order, so along it an instance touches every so-manieth index from its first one on: sizes follow from the ends of such
+ranges, remainders, padding, strides and dilation included (docs/simulator.md states what moves when). Only lanes of one
+dimension in several gaps can touch other sets under a window; these are listed.
+
+Tables are (2, thresholds, entries, products): sizes, and how many stays and instances have them. Entries may have size
+or count 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import gcd
+
+import numpy as np
+
+from dfc.backend_cost.bursts import LoopAxis, Window, listed_sizes
+from dfc.backend_cost.grid import Floats, Ints
+from dfc.backend_cost.spatial import UnrolledDim
+
+
+def plain_sizes(dim: UnrolledDim, products: Floats, thresholds: range) -> Floats:
+    """A dimension that addresses the operand by itself: all stays are full, but for the last of some instances."""
+    if not dim.remainder:
+        return np.array((dim.inside, dim.outside), dtype=float)[:, :, None, None] * products[:, None, None]
+    lasts = [dim.last_step(t) for t in thresholds]
+    entries = range(1 + max(map(len, lasts)))
+    slope = [[[float(i)] for _ in entries] for i in dim.inside], [[[0.0] for _ in entries] for _ in dim.outside]
+    offset = [[[0.0] for _ in entries] for _ in thresholds], [[[0.0] for _ in entries] for _ in thresholds]
+    for t, last in enumerate(lasts):
+        slope[1][t][0][0] = float(dim.outside[t])
+        for i, (used, count) in enumerate(last, start=1):
+            offset[0][t][i][0] = float(used - dim.inside[t])
+            offset[1][t][i][0] = float(count)
+            offset[1][t][0][0] -= count
+    found: Floats = np.array(slope) * products[:, None, None]
+    found += np.array(offset)
+    return found
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """The stays of all instances along a dimension, for every loop product: (stays,) arrays.
+
+    product: which of the dimension's loop products; first: the first index; length: how many indices, which may be 0.
+    Indices lie ``stride`` apart.
+    """
+
+    product: Ints
+    first: Ints
+    length: Ints
+    stride: int
+
+
+def _strides(dim: UnrolledDim, thresholds: range) -> list[int | None]:
+    """Per threshold the distance of neighbouring indices in one instance; None where they are not evenly spaced."""
+    if len(dim.lanes) < 2:
+        return [*dim.outside]
+    return [dim.outside[t] if _evenly_spaced(dim.split(t)) else None for t in thresholds]
+
+
+def _evenly_spaced(lanes: tuple[tuple[int, bool], ...]) -> bool:
+    """Whether lanes that tell instances apart are less significant than all that lie inside of one."""
+    inside = [is_inside for _, is_inside in lanes]
+    return inside == sorted(inside)
+
+
+def _ranges(dim: UnrolledDim, threshold: int, products: Floats, stride: int) -> _Ranges:
+    below, left = products.astype(np.int64)
+    inside = dim.inside[threshold]
+    product = np.repeat(np.arange(len(below)), left)
+    step = np.arange(len(product)) - np.repeat(np.cumsum(left) - left, left)
+    start: Ints = step * (below * inside)[product]
+    instance = np.arange(stride)[:, None]
+    known = -((instance - dim.size) // stride)  # how many indices this instance has in all its stays
+    length = np.minimum(known - start, (below * inside)[product])
+    first = instance + stride * start
+    return _Ranges(np.tile(product, stride), first.reshape(-1), np.maximum(length, 0).reshape(-1), stride)
+
+
+def window_sizes(
+    dims: tuple[UnrolledDim, UnrolledDim],
+    products: tuple[Floats, Floats],
+    shape: tuple[int, int, int, int],
+    thresholds: range,
+) -> Floats:
+    """The output and kernel loop of a sliding window: distinct positions that exist.
+
+    ``products`` (2, count) of both loops, the kernel's run fastest in the table; ``shape`` is (stride, dilation,
+    padding before, input extent).
+    """
+    window = Window(*shape)
+    outputs, kernels = dims
+    span = window.stride * (outputs.size - 1) + window.dilation * (kernels.size - 1) + 1
+    clipped = window.extent > 0 and not 0 <= -window.pad <= window.extent - span
+    if not clipped:
+        window = replace(window, pad=0, extent=span)
+    strides = list(zip(_strides(outputs, thresholds), _strides(kernels, thresholds), strict=True))
+    even = [(o, f) for o, f in strides if o is not None and f is not None]
+    if not clipped and len(even) == len(thresholds):
+        periods = np.array([_periods(window, o, f) for o, f in even], dtype=float)
+        return _whole(
+            plain_sizes(outputs, products[0], thresholds), plain_sizes(kernels, products[1], thresholds), periods
+        )
+    found: dict[object, tuple[Floats, Floats]] = {}
+    keys = [(outputs.split(t), kernels.split(t)) for t in thresholds]
+    for t, key, (o, f) in zip(thresholds, keys, strides, strict=True):
+        if key in found:
+            continue
+        if o is None or f is None:
+            found[key] = _listed(dims, products, window, t)
+        else:
+            ranges = _ranges(outputs, t, products[0], o), _ranges(kernels, t, products[1], f)
+            counts = products[0].shape[1], products[1].shape[1]
+            sizes = _clipped(*ranges, window)
+            found[key] = _histogram(ranges[0].product, ranges[1].product, sizes, counts)
+    return _stacked([found[key] for key in keys])
+
+
+def _periods(window: Window, output_stride: int, kernel_stride: int) -> tuple[int, int]:
+    """By how much the output and the kernel index may move against each other to reach the same position again."""
+    o, f = window.stride * output_stride, window.dilation * kernel_stride
+    common = gcd(o, f)
+    return f // common, o // common
+
+
+def _whole(outputs: Floats, kernels: Floats, periods: Floats) -> Floats:
+    """Nothing is cut off: all pairs, less those that a pair with a smaller kernel index reaches as well."""
+    o, f = outputs[:, :, :, None, :, None], kernels[:, :, None, :, None, :]
+    found: Floats = o * f
+    o_period, f_period = periods.T.reshape(2, -1, 1, 1, 1, 1)
+    found[0] -= np.maximum(o[0] - o_period, 0) * np.maximum(f[0] - f_period, 0)
+    return found.reshape(2, len(periods), outputs.shape[2] * kernels.shape[2], -1)
+
+
+def _clipped(o: _Ranges, f: _Ranges, window: Window) -> Ints:
+    """(output stays, kernel stays) positions in [0, extent), each counted at the smallest kernel index reaching it."""
+    o_period, f_period = _periods(window, o.stride, f.stride)
+    apart = window.stride * o.stride
+    kernel: Ints = np.arange(f.length.max(initial=1), dtype=np.int64)
+    at = window.dilation * (f.first[:, None] + f.stride * kernel) - window.pad
+    place = window.stride * o.first[:, None, None] + at
+    # output indices within the range that this kernel index is the first to reach, and whose position exists
+    known = np.maximum(o.length - o_period, 0)[:, None, None] * (kernel >= f_period)
+    start = np.maximum(known, -(place // apart))
+    end = np.minimum(o.length[:, None, None], -((place - window.extent) // apart))
+    found: Ints = (np.maximum(end - start, 0) * (kernel < f.length[:, None])).sum(axis=2)
+    return found
+
+
+def _histogram(o: Ints, f: Ints, sizes: Ints, counts: tuple[int, int]) -> tuple[Floats, Floats]:
+    """(entries, products) different sizes of each pair of products, and how often each occurs."""
+    pairs = counts[0] * counts[1]
+    most = int(sizes.max()) + 1
+    keys, times = np.unique(((o * counts[1])[:, None] + f) * most + sizes, return_counts=True)
+    pair, size = np.divmod(keys, most)
+    entry = np.arange(len(pair)) - np.searchsorted(pair, np.arange(pairs))[pair]
+    found = np.zeros((2, int(entry.max()) + 1, pairs))
+    found[0, entry, pair] = size
+    found[1, entry, pair] = times
+    return found[0], found[1]
+
+
+def _listed(
+    dims: tuple[UnrolledDim, UnrolledDim], products: tuple[Floats, Floats], window: Window, threshold: int
+) -> tuple[Floats, Floats]:
+    """The same by listing all positions of every pair of products."""
+    axes = [
+        [
+            LoopAxis(d.size, d.steps, int(b), tuple((n, 2 if gap < threshold else 0) for n, gap in d.lanes))
+            for b in below
+        ]
+        for d, (below, _) in zip(dims, products, strict=True)
+    ]
+    listed = [listed_sizes(o, f, window) for o in axes[0] for f in axes[1]]
+    found = np.zeros((2, max(len(sizes) for sizes, _ in listed), len(listed)))
+    for i, (sizes, counts) in enumerate(listed):
+        found[0, : len(sizes), i] = sizes
+        found[1, : len(sizes), i] = counts
+    return found[0], found[1]
+
+
+def _stacked(rows: list[tuple[Floats, Floats]]) -> Floats:
+    found = np.zeros((2, len(rows), max(len(sizes) for sizes, _ in rows), rows[0][0].shape[1]))
+    for t, (sizes, counts) in enumerate(rows):
+        found[0, t, : len(sizes)] = sizes
+        found[1, t, : len(sizes)] = counts
+    return found
