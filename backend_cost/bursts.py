@@ -240,19 +240,3 @@ def _window_steps(o: Ints, f: Ints, window: Window) -> Ints:
     rows = by_step.shape[2] * by_step.shape[3]
     largest: Ints = _distinct(by_step.reshape(steps * rows, -1)).reshape(steps, rows).max(axis=1)
     return largest
-
-
-def step_classes(counters: list[BurstCounter]) -> tuple[Floats, Floats]:
-    """Steps that touch equally much: (operands, classes) elements at the innermost memories, and how many there are."""
-    nest = counters[0].nest
-    windowed = {a for c in counters for a in c.operand.windows}
-    groups = [(OUTPUT_DIM[a], KERNEL_DIM[a]) for a in sorted(windowed)]
-    taken = {d for g in groups for d in g}
-    groups_all: list[tuple[Dim, ...]] = [*groups, *((d,) for d in Dim if d not in taken and nest.sizes[d] > 1)]
-    sizes, counts = np.ones((len(counters), 1)), np.ones(1)
-    for group in groups_all:
-        rows = np.stack([c.step_factors(group) for c in counters], axis=1)
-        values, times = np.unique(rows, axis=0, return_counts=True)
-        sizes = (sizes[:, :, None] * values.T[:, None, :]).reshape(len(counters), -1)
-        counts = (counts[:, None] * times[None, :]).reshape(-1)
-    return sizes, counts

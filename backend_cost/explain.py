@@ -6,7 +6,7 @@ All numbers are the cost model's own: words and energy from :mod:`dfc.backend_co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
@@ -27,8 +27,8 @@ from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.schedule import CopyEntry
 from dfc.backend_cost.sliding import mapping_words
-from dfc.backend_cost.tables import Ints, Link, Tables, build_tables
-from dfc.backend_cost.timing import granted_buffers
+from dfc.backend_cost.tables import Bools, Ints, Link, Tables, build_tables
+from dfc.backend_cost.timing import ExactLatency, exact_latency, granted_buffers
 from dfc.hwdsl.arch import Arch, Move
 from dfc.ir import N_DIMS
 
@@ -244,11 +244,59 @@ def port_timing(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Timing:
     """The timing of the tables' model for the batch's only mapping; ``cuts`` are the effective ones."""
     if tables.model.played:
         whole = granted_buffers(tables, batch, cuts)
-        return Timing(_pairs([[bool(x) for x in row[0]] for row in whole]), {})
+        saved = _saved(tables, batch, cuts, whole)
+        return Timing(_pairs([[bool(x) for x in row[0]] for row in whole]), saved.ports, saved)
     granted = double_buffers(tables, batch, cuts)
     late = latency(tables, batch, cuts).port_stall_cycles
     pairs = _pairs([[bool(one[0]) for one in row] for row in granted])
     return Timing(pairs, {port: int(cycles[0]) for port, cycles in late.items()})
+
+
+def _saved(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]) -> Saved:
+    """The batch's only mapping timed again without one limit at a time."""
+
+    def cycles(free: frozenset[Port] = frozenset(), buffers: tuple[Bools, ...] = double) -> int:
+        return _whole_cycles(exact_latency(tables, batch, cuts, buffers, free))
+
+    now = cycles()
+
+    def without(free: Iterable[Port]) -> int:
+        return max(0, now - cycles(frozenset(free)))
+
+    def with_room(buffers: tuple[Bools, ...]) -> int:
+        return max(0, now - cycles(buffers=buffers))
+
+    links = [link for table in tables.operands for link in table.links if link.active[_point(batch, cuts, link)]]
+    used = sorted({_port(tables, link) for link in links})
+    ports = {port: without([port]) for port in used}
+    ends: dict[tuple[Port, Port], int] = {}
+    for pair in sorted({(_port(tables, a), _port(tables, b)) for a in links for b in links if _one_transfer(a, b)}):
+        both = without(pair)
+        if 10 * both > 11 * sum(ports[port] for port in pair):
+            ends[pair] = both
+    missing = [(i, m) for i, row in enumerate(double) for m, has in enumerate(row[0][:-1]) if not has]
+    buffers = {slot: with_room(_with_buffer(double, slot)) for slot in missing}
+    return Saved(ports, ends, without(used), buffers, with_room(tuple(np.ones_like(d) for d in double)))
+
+
+def _whole_cycles(found: ExactLatency) -> int:
+    """All cycles of the only mapping, its parts rounded up as those of a mapping's cost are."""
+    parts = (found.running_cycles, found.loading_cycles, found.offloading_cycles)
+    running, loading, offloading = (ceil(float(part[0]) - 1e-6) for part in parts)
+    return max(running, found.ideal_cycles) + loading + offloading
+
+
+def _one_transfer(outer: Link, inner: Link) -> bool:
+    """Whether these are the two ends of one transfer between two memories."""
+    ends = ((Move.READ_DOWN, Move.WRITE_DOWN), (Move.WRITE_UP, Move.READ_UP))
+    same = (outer.operand, outer.boundary) == (inner.operand, inner.boundary)
+    return same and (outer.move, inner.move) in ends
+
+
+def _with_buffer(double: tuple[Bools, ...], slot: Slot) -> tuple[Bools, ...]:
+    changed = tuple(d.copy() for d in double)
+    changed[slot[0]][:, slot[1]] = True
+    return changed
 
 
 def utilisation(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], cost: MappingCost) -> Utilisation:

@@ -28,16 +28,20 @@ class Clock:
 
 @dataclass(slots=True)
 class _Task:
-    """A transfer between two memories: it needs both ports in every cycle of its ``left`` cycles."""
+    """A transfer between two memories: it needs both ports in every cycle of its ``left`` cycles.
+
+    holds_up: the first step that cannot run before it is done; one beyond the last if it holds up none.
+    """
 
     transfer: Transfer
     ports: tuple[PortKey, ...]
     left: int
+    holds_up: int = 0
 
     @property
-    def rank(self) -> tuple[int, int, int]:
-        """Who goes first on a port: the lower boundary, then the earlier operand, then the earlier stay."""
-        return self.transfer.boundary, self.transfer.operand, self.transfer.number
+    def rank(self) -> tuple[int, int, int, int]:
+        """Who goes first on a port: what holds up the earliest step, the lower boundary, the earlier operand, stay."""
+        return self.holds_up, self.transfer.boundary, self.transfer.operand, self.transfer.number
 
 
 Line = tuple[int, int, bool]  # (operand, level of the inner memory, up): transfers of one line go in order
@@ -99,6 +103,7 @@ class _Player:
 
     def play(self) -> Clock:
         """Run until every step and transfer is done."""
+        self._find_urgent()
         arrived = 0
         while True:
             ready = self._settle()
@@ -114,6 +119,29 @@ class _Player:
         if self.steps_done < self.walk.steps or any(self.waiting.values()):
             raise InternalError("CLI059", "the simulation came to a standstill before its end")
         return Clock(self.loading, self.ran, max(arrived, self.ran), self.busy)
+
+    def _find_urgent(self) -> None:
+        """Which step each transfer holds up: down, the first of its stay; up, the first that needs the room or sums."""
+        for view in self.walk.operands:
+            for level in reversed(range(view.top)):
+                for task in self.waiting.get((view.number, level, False), ()):
+                    task.holds_up = view.stays[level][task.transfer.number].first
+                self._find_urgent_up(view, level)
+
+    def _find_urgent_up(self, view: OperandWalk, level: int) -> None:
+        returning = self.waiting.get((view.number, level, False), ())
+        awaited = {task.transfer.after: task.holds_up for task in reversed(returning)}
+        outer = {task.transfer.number: task.holds_up for task in self.waiting.get((view.number, level + 1, True), ())}
+        stays = view.stays[level]
+        earliest = self.walk.steps
+        # those of a line go in order, so each holds up all that the later ones do
+        for task in reversed(self.waiting.get((view.number, level, True), ())):
+            number = task.transfer.number
+            taking = number + self._room(view, level)
+            room = stays[taking].first if taking < len(stays) else self.walk.steps
+            beyond = outer.get(view.stay_at(level + 1, stays[number].end - 1), self.walk.steps)
+            earliest = min(earliest, room, awaited.get(number, self.walk.steps), beyond)
+            task.holds_up = earliest
 
     def _settle(self) -> list[_Task]:
         """Do all that takes no time; afterwards the transfers that may use ports, in order of priority."""
@@ -195,9 +223,13 @@ class _Player:
 
     def _has_room(self, view: OperandWalk, level: int, number: int) -> bool:
         """Whether the stay before (with a double buffer the one before that) has ended and, if sums, left."""
-        leaving = number - (2 if (view.number, level) in self.double_buffer else 1)
+        leaving = number - self._room(view, level)
         if leaving < 0:
             return True
         if view.operand.is_output:
             return self.done[view.number, level, True] > leaving
         return self.steps_done >= view.stays[level][leaving].end
+
+    def _room(self, view: OperandWalk, level: int) -> int:
+        """How many stays a memory has room for."""
+        return 2 if (view.number, level) in self.double_buffer else 1

@@ -63,18 +63,13 @@ def test_words_equal_the_simulators() -> None:
 
 @pytest.mark.slow
 def test_cycles_follow_the_simulators() -> None:
-    """What docs/cost-model.md says of the distribution of (model - simulator) / simulator, and not less."""
+    """What docs/cost-model.md says of the distribution of (model - simulator) / simulator, and not less.
+
+    The seeds are two that the constants of timing_rows.py were not chosen with: on those that they were chosen with,
+    hardly a case is optimistic by more than 5 %, on these about one in a hundred.
+    """
     errors: list[float] = []
 
-    @seed(0)
-    @settings(
-        max_examples=1200,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        database=None,
-        phases=[Phase.generate],
-    )
-    @given(cases())
     def check(case: Case) -> None:
         whole = replace(
             case, arch=replace(case.arch, memories=tuple(replace(m, fetch_new=False) for m in case.arch.memories))
@@ -89,12 +84,21 @@ def test_cycles_follow_the_simulators() -> None:
         if theirs.steps > 1:
             errors.append(float(ours) / theirs.total_cycles - 1)
 
-    check()
+    for number in (21, 22):
+        every = settings(
+            max_examples=1100,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            phases=[Phase.generate],
+        )
+        seed(number)(every(given(cases())(check)))()
     error = np.array(errors)
+    assert len(error) > 2000
     assert np.median(np.abs(error)) <= 0.02
     assert np.mean(np.abs(error) <= 0.10) >= 0.95
-    assert np.mean(error < -0.05) <= 0.03, "too often optimistic"
-    assert error.min() > -0.2
+    assert np.mean(error < -0.05) <= 0.015, "too often optimistic"
+    assert error.min() > -0.15
 
 
 # --- one small nest for each term --------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_a_wider_port_moves_the_same(case: Case) -> None:
 def test_without_contention_neither_width_nor_double_buffers_cost_time(case: Case) -> None:
     """With a port per movement every transfer waits for its own conditions only.
 
-    On shared ports both may cost a little: a transfer that comes earlier can hold up one that is needed sooner.
+    On shared ports both may cost a little: a step that runs earlier can keep a write-back from its port.
     """
     roles = [operand.role for operand in case.nest.operands]
     if len(set(roles)) < len(roles):

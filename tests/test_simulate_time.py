@@ -138,10 +138,11 @@ def test_a_chain_of_memories_is_filled_in_turn() -> None:
     assert times(ahead) == (2 + 2, 2 + 20, 2 + 20)
 
 
-def test_the_lower_boundary_goes_first() -> None:
+def test_what_is_needed_first_goes_first() -> None:
     # The middle memory has one port. A weight needs 2 cycles of it downwards, and 1 to arrive from outside. With
     # double buffers everywhere the port is always asked for; 4 weights pass it in 4 x (1 + 2) cycles:
-    #   0 first arrives; 1-2 it goes down (the second waits, though it came first); 3 second arrives, ...
+    #   0 first arrives; 1-2 it goes down (the second waits, though it came first: it is for a later step); 3 second
+    #   arrives, ...
     # and the last weight's step follows.
     middle = memory("middle", "W", read=4, write=8, ports="1")
     example = Example({"K": 4}, (memory("rf", "W"), FREE_IO, middle, memory("outer", "W", read=8)))
@@ -150,14 +151,29 @@ def test_the_lower_boundary_goes_first() -> None:
     assert result.port_busy[2, 0] == 12
 
 
-def test_operands_take_turns_in_their_order() -> None:
+def test_operands_take_turns_by_need_then_in_their_order() -> None:
     # one outer memory with one read port feeds both registers, 1 cycle a weight and 1 cycle an input, with single
     # buffers: weight, input, step, and again
     registers = (memory("rf_w", "W"), memory("rf_i", "I"))
     example = Example({"C": 3}, (*registers, memory("out", "O"), memory("outer", "WI", read=8)))
     result = play(example, "C3", (1,), (0, 1), (0, 1))
     assert times(result) == (2, 9, 9)
-    # with double buffers the port works through: 6 cycles, and the last step. The second weight goes before the
-    # first input, since the port knows operands and not what is urgent
+    # with double buffers the port works through: 6 cycles, and the last step. The first input goes before the second
+    # weight, which holds up a later step: weight, input, weight beside the first step, input, ...
     ahead = play(example, "C3", (1,), (0, 1), (0, 1), double=((W, 0), (I, 0)))
-    assert times(ahead) == (3, 7, 7)
+    assert times(ahead) == (2, 7, 7)
+
+
+def test_a_write_back_goes_before_what_is_for_later() -> None:
+    # One port of the outer memory takes finished outputs (1 cycle), which come through a middle memory, and sends
+    # weights (2 cycles). Only weights have a double buffer. A step needs its weight and the room of the output before.
+    #   0-1 weight 0; 2 step 0 (weight 1 in 2-3); 3 output 0 to the middle
+    #   4 output 0 to the outer memory: it holds up step 1, and weight 2, which could go, holds up step 2
+    #   5 step 1 (weight 2 in 5-6); 6 output 1 to the middle; 7 to the outer memory, before weight 3
+    #   8 step 2 (weight 3 in 8-9); 9, 10 output 2; 11 step 3; 12, 13 output 3
+    registers = (memory("rf_o", "O", ports="2r2w"), memory("middle", "O", ports="2r2w"), memory("rf_w", "W"))
+    outer = memory("outer", "WO", read=4, ports="1")
+    example = Example({"K": 4}, (*registers, memory("in", "I"), outer), bits={Role.I: 0})
+    result = play(example, "K4", (0, 0, 1), (0, 1), (1,), double=((W, 0),))
+    assert times(result) == (2, 12, 14)
+    assert result.port_busy[4, 0] == 4 * 2 + 4 * 1
