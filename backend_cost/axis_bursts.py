@@ -22,21 +22,23 @@ from dfc.backend_cost.spatial import UnrolledDim
 
 
 def plain_sizes(dim: UnrolledDim, products: Floats, thresholds: range) -> Floats:
-    """A dimension that addresses the operand by itself: all stays are full, but for the last of some instances."""
+    """A dimension that addresses the operand by itself: full stays, then one with idle lanes or steps, then none."""
     if not dim.remainder:
         return np.array((dim.inside, dim.outside), dtype=float)[:, :, None, None] * products[:, None, None]
-    lasts = [dim.last_step(t) for t in thresholds]
-    entries = range(1 + max(map(len, lasts)))
-    slope = [[[float(i)] for _ in entries] for i in dim.inside], [[[0.0] for _ in entries] for _ in dim.outside]
-    offset = [[[0.0] for _ in entries] for _ in thresholds], [[[0.0] for _ in entries] for _ in thresholds]
-    for t, last in enumerate(lasts):
-        slope[1][t][0][0] = float(dim.outside[t])
-        for i, (used, count) in enumerate(last, start=1):
-            offset[0][t][i][0] = float(used - dim.inside[t])
-            offset[1][t][i][0] = float(count)
-            offset[1][t][0][0] -= count
-    found: Floats = np.array(slope) * products[:, None, None]
-    found += np.array(offset)
+    full_stays, full_steps = np.divmod(dim.full_steps, products[0])
+    after = [dim.next_step(t) for t in thresholds]
+    whole = [0] * len(thresholds)
+    if not dim.idles:  # the last step: who is full in it is full in all stays
+        whole = [dict(used).get(inside, 0) for used, inside in zip(after, dim.inside, strict=True)]
+        after = [tuple(u for u in used if u[0] < inside) for used, inside in zip(after, dim.inside, strict=True)]
+    most = max(map(len, after))
+    found = np.empty((2, len(thresholds), 1 + most, products.shape[1]))
+    each = np.array((dim.inside, dim.outside, whole), dtype=float)[:, :, None]
+    found[0, :, 0] = each[0] * products[0]
+    found[1, :, 0] = each[1] * full_stays + each[2]
+    used = np.array([[*a, *[(0, 0)] * (most - len(a))] for a in after], dtype=float).transpose(2, 0, 1)[..., None]
+    found[0, :, 1:] = each[0, :, None] * full_steps + used[0]
+    found[1, :, 1:] = used[1]
     return found
 
 

@@ -8,6 +8,7 @@ when); results are kept, as few different axes occur. ``axis_bursts.py`` counts 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -50,6 +51,11 @@ class LoopAxis:
         index = step * total + lane
         return np.where(index < self.size, index, -1)
 
+    def working(self) -> Ints:
+        """The same for the outer steps in which anything works: they come first."""
+        stays = -(-self.size // (self.below * prod(n for n, _ in self.lanes)))
+        return self.indices()[:stays]
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -74,7 +80,7 @@ def _longest(fed: Ints, feeding: Ints, stays: int) -> Longest:
 @lru_cache(maxsize=65536)
 def plain_longest(axis: LoopAxis) -> Longest:
     """A dimension that addresses the operand by itself."""
-    valid = axis.indices() >= 0
+    valid = axis.working() >= 0
     fed = valid.sum(axis=(1, 4))
     return _longest(fed, fed.sum(axis=2), len(valid))
 
@@ -96,7 +102,7 @@ def listed_sizes(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> tuple[
 
 def _window_bursts(outputs: LoopAxis, kernels: LoopAxis, window: Window) -> tuple[Ints, Ints]:
     """Distinct real input positions by (stay, instance above, instance fed) and by (stay, instance above)."""
-    place = _places(outputs.indices(), kernels.indices(), window)
+    place = _places(outputs.working(), kernels.working(), window)
     # axes: 0 outer, 1 inner, 2 above, 3 between, 4 inside of o; 5 to 9 alike of f
     by_stay = place.transpose(0, 5, 2, 7, 3, 8, 1, 4, 6, 9)
     stays = by_stay.shape[0] * by_stay.shape[1]
@@ -135,15 +141,42 @@ class PerPoint:
     of_point: Ints
 
 
-class BurstCounter:
-    """Counts the bursts of one operand over points."""
+class Points:
+    """Points (points, dims) where loops are cut, and the few different numbers of their dimensions."""
 
-    def __init__(self, nest: Nest, operand: NestOperand, arch: Arch, points: Floats):
+    def __init__(self, points: Floats):
+        self.points: Ints = points.astype(np.int64)
+        self._distinct: dict[tuple[Dim, ...], tuple[list[tuple[int, ...]], Ints]] = {}
+
+    def distinct(self, dims: tuple[Dim, ...]) -> tuple[list[tuple[int, ...]], Ints]:
+        """The different tuples of numbers in some dimensions, and which one each point has."""
+        if dims not in self._distinct:
+            columns = [self.points[:, d] for d in dims]
+            code = columns[0]
+            for column in columns[1:]:
+                code = code * (column.max(initial=0) + 1) + column
+            _, where, of_point = np.unique(code, return_index=True, return_inverse=True)
+            below = list(zip(*(column[where].tolist() for column in columns), strict=True))
+            self._distinct[dims] = below, of_point
+        return self._distinct[dims]
+
+
+class BurstCounter:
+    """Counts the bursts of one operand over points; ``Points`` may be shared with the counters of other operands."""
+
+    def __init__(self, nest: Nest, operand: NestOperand, arch: Arch, points: Floats | Points):
         self.nest = nest
         self.operand = operand
-        self.points = points.astype(np.int64)
+        self.points = points if isinstance(points, Points) else Points(points)
         self.gaps = spatial_levels(nest, operand, arch)
+        self._found: dict[tuple[Dim, int], tuple[tuple[int, int], ...]] = {}
         self.windows = {d: a for a in operand.windows for d in (OUTPUT_DIM[a], KERNEL_DIM[a])}
+
+    def without_points(self) -> BurstCounter:
+        """The same for boundary 0 alone, which no point moves: small enough to be kept."""
+        found = copy(self)
+        found.points = self._points_at(0)
+        return found
 
     def window(self, dim: Dim) -> Window:
         """The window that a dimension belongs to."""
@@ -153,31 +186,35 @@ class BurstCounter:
 
     def axis(self, dim: Dim, below: int, boundary: int) -> LoopAxis:
         """A dimension at a boundary with ``below`` steps inside of the cut."""
-        lanes: list[tuple[int, int]] = []
-        for u in self.nest.unrolled:
-            if u.loop is dim:
-                gap = next(g for g, unrolled in enumerate(self.gaps) if u in unrolled)
-                lanes.append((u.lanes, 2 if gap < boundary else 1 if gap == boundary else 0))
-        return LoopAxis(self.nest.sizes[dim], self.nest.temporal[dim], below, tuple(lanes))
+        return LoopAxis(self.nest.sizes[dim], self.nest.temporal[dim], below, self._lanes(dim, boundary))
 
-    def _profiles(self, boundary: int, points: Ints) -> list[PerPoint]:
+    def _lanes(self, dim: Dim, boundary: int) -> tuple[tuple[int, int], ...]:
+        """A dimension's lanes and where they fan out, as in ``LoopAxis``."""
+        if (dim, boundary) not in self._found:
+            lanes: list[tuple[int, int]] = []
+            for u in self.nest.unrolled:
+                if u.loop is dim:
+                    gap = next(g for g, unrolled in enumerate(self.gaps) if u in unrolled)
+                    lanes.append((u.lanes, 2 if gap < boundary else 1 if gap == boundary else 0))
+            self._found[dim, boundary] = tuple(lanes)
+        return self._found[dim, boundary]
+
+    def _profiles(self, boundary: int, points: Points) -> list[PerPoint]:
         """Per axis that addresses the operand, the longest bursts at each point."""
         found: list[PerPoint] = []
         for dim in Dim:
             if dim in self.windows or dim not in self.operand.dims or self.nest.sizes[dim] == 1:
                 continue
-            below, of_point = np.unique(points[:, dim], return_inverse=True)
-            found.append(PerPoint([plain_longest(self.axis(dim, int(p), boundary)) for p in below], of_point))
+            below, of_point = points.distinct((dim,))
+            found.append(PerPoint([plain_longest(self.axis(dim, p, boundary)) for (p,) in below], of_point))
         return found + [self._window_profiles(axis, boundary, points) for axis in self.operand.windows]
 
-    def _window_profiles(self, axis: Axis, boundary: int, points: Ints) -> PerPoint:
+    def _window_profiles(self, axis: Axis, boundary: int, points: Points) -> PerPoint:
         o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
         window = self.window(o)
-        below, of_point = np.unique(points[:, [o, f]], axis=0, return_inverse=True)
-        found = [
-            window_longest(self.axis(o, int(p), boundary), self.axis(f, int(q), boundary), window) for p, q in below
-        ]
-        return PerPoint(found, of_point.reshape(-1))
+        below, of_point = points.distinct((o, f))
+        found = [window_longest(self.axis(o, p, boundary), self.axis(f, q, boundary), window) for p, q in below]
+        return PerPoint(found, of_point)
 
     def reduces_above(self, boundary: int) -> bool:
         """Whether an unrolled reduction lies above a boundary."""
@@ -186,49 +223,43 @@ class BurstCounter:
     def visits(self, boundary: int) -> Floats:
         """How many stays touch the same elements, per point."""
         points = self._points_at(boundary)
-        left = np.array(self.nest.temporal, dtype=float) / points
+        left = np.ceil(np.array(self.nest.fewest_steps) / points.points)
         others = [d for d in Dim if self.operand.irrelevant(d)]
         visits: Floats = left[:, others].prod(axis=1)
         return visits
 
-    def _points_at(self, boundary: int) -> Ints:
-        return self.points if boundary else np.ones((1, self.points.shape[1]), dtype=np.int64)
+    def _points_at(self, boundary: int) -> Points:
+        return self.points if boundary else Points(np.ones((1, len(Dim))))
 
     def longest(self, boundary: int) -> tuple[Floats, Floats, Floats]:
-        """The longest bursts of each stay over instances: sizes below and above the boundary, and how many stays."""
+        """The longest bursts of working stays over instances: sizes below and above the boundary, how many stays."""
         points = self._points_at(boundary)
-        relevant = self._profiles(boundary, points)
-        n = len(points)
-        fed, feeding, counts = (np.ones((n, 1)) for _ in range(3))
-        for axis in relevant:
+        n = len(points.points)
+        found = np.ones((n, 1, 3))
+        for axis in self._profiles(boundary, points):
             width = max(map(len, axis.values))
             rows = [[*p, *[(0, 0, 0)] * (width - len(p))] for p in axis.values]
             padded = np.array(rows, dtype=float)[axis.of_point]
-
-            def spread(have: Floats, more: Floats) -> Floats:
-                return (have[:, :, None] * more[:, None, :]).reshape(n, -1)
-
-            fed, feeding, counts = (spread(h, padded[:, :, i]) for i, h in enumerate((fed, feeding, counts)))
-        return fed, feeding, counts
+            found = (found[:, :, None, :] * padded[:, None, :, :]).reshape(n, -1, 3)
+        return found[:, :, 0], found[:, :, 1], found[:, :, 2]
 
     def step_factors(self, dims: tuple[Dim, ...]) -> Ints:
-        """How many positions along one axis the innermost memory's busiest instance touches in each step.
+        """How many positions along one axis the innermost memory's busiest instance touches in each working step.
 
         ``dims`` is a dimension, or the output and kernel loop of a window; steps run over both, the first fastest.
         """
         factors = [self._step_factor(d) for d in dims]
         if len(dims) == 2 and dims[0] in self.windows:
-            o, f = (self.axis(d, 1, 0).indices() for d in dims)
+            o, f = (self.axis(d, 1, 0).working() for d in dims)
             return _window_steps(o, f, self.window(dims[0]))
         if len(dims) == 1:
             return factors[0]
         return (factors[1][:, None] * factors[0][None, :]).reshape(-1)
 
     def _step_factor(self, dim: Dim) -> Ints:
-        steps = self.nest.temporal[dim]
         if dim not in self.operand.dims:
-            return np.ones(steps, dtype=np.int64)
-        valid = self.axis(dim, 1, 0).indices() >= 0
+            return np.ones(self.nest.fewest_steps[dim], dtype=np.int64)
+        valid = self.axis(dim, 1, 0).working() >= 0
         counts: Ints = valid.sum(axis=(1, 3, 4)).max(axis=1)
         return counts
 

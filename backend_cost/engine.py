@@ -6,13 +6,21 @@ Nothing overlaps in time, as in the reference: copies, layers and tiles run one 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from math import prod
 
 from dfc.backend_cost.copies import Copy, CopyCost, Place, price_copies
-from dfc.backend_cost.cost_model import DEFINES, CostModel
+from dfc.backend_cost.cost_model import EXACT, CostModel
 from dfc.backend_cost.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, stack_levels
-from dfc.backend_cost.mapping_search import FACTOR_LIMIT, MappingCost, Objective, TooSmall, search_mapping
+from dfc.backend_cost.mapping_cost import MappingCost, Objective, TooSmall
+from dfc.backend_cost.mapping_key import ProblemKeys
+from dfc.backend_cost.mapping_rules import LayerRules, MappingRules
+from dfc.backend_cost.mapping_search import search_mapping
+from dfc.backend_cost.mapping_space import mapping_space
+from dfc.backend_cost.mapping_store import MappingStore
 from dfc.backend_cost.nest import Borders, Nest, make_nest, unroll
+from dfc.backend_cost.rules_conflict import explain_contradiction
+from dfc.backend_cost.spatial_search import Spatial, SpatialSearch, Unrolling
 from dfc.errors import InfeasibleError
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
@@ -26,27 +34,52 @@ _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 
 
 
 class MappingCache:
-    """Best mappings by nest: an identical problem is solved once."""
+    """Best mappings by nest: an identical problem is solved once in a run, and with a store once on a machine."""
 
-    def __init__(self, arch: Arch, objective: Objective, model: CostModel = DEFINES, factor_limit: int = FACTOR_LIMIT):
+    def __init__(self, arch: Arch, objective: Objective, model: CostModel = EXACT, store: MappingStore | None = None):
         self.arch = arch
         self.objective = objective
         self.model = model
-        self.factor_limit = factor_limit
-        self._known: dict[Nest, MappingCost | TooSmall] = {}
+        self.store = store
+        self.recalled = 0  # how many came from the store
+        self._known: dict[tuple[Nest, LayerRules | None], MappingCost | TooSmall] = {}
+
+    @cached_property
+    def _keys(self) -> ProblemKeys:  # reads every source of the model: not without need
+        return ProblemKeys(self.arch, self.objective, self.model)
 
     @property
     def searches(self) -> int:
-        """How many different nests were mapped."""
+        """How many different nests were asked for."""
         return len(self._known)
 
-    def best(self, nest: Nest) -> MappingCost | TooSmall:
-        """The nest's best mapping, or what is too small for any."""
-        found = self._known.get(nest)
+    @property
+    def solved(self) -> int:
+        """How many of them were mapped in this run."""
+        return len(self._known) - self.recalled
+
+    def best(self, nest: Nest, rules: LayerRules | None = None) -> MappingCost | TooSmall:
+        """The nest's best mapping that keeps to the rules, or what is too small for any."""
+        key = (nest, rules)
+        found = self._known.get(key)
         if found is None:
-            found = search_mapping(nest, self.arch, self.objective, self.model, self.factor_limit)
-            self._known[nest] = found
+            found = self.solve(*key) if self.store is None else self._recall(*key, self.store)
+            self._known[key] = found
         return found
+
+    def _recall(self, nest: Nest, rules: LayerRules | None, store: MappingStore) -> MappingCost | TooSmall:
+        key = self._keys.key(nest, "" if rules is None else repr(rules))
+        found = store.get(key)
+        if found is not None:
+            self.recalled += 1
+            return found
+        found = self.solve(nest, rules)
+        store.put(key, found)
+        return found
+
+    def solve(self, nest: Nest, rules: LayerRules | None) -> MappingCost | TooSmall:
+        """The answer to a problem that is not known yet; another search of mappings replaces this."""
+        return search_mapping(nest, self.arch, self.objective, self.model, rules=rules)
 
 
 @dataclass(frozen=True)
@@ -91,12 +124,13 @@ class StackCost:
 
 
 class StackPricer:
-    """Prices plans of one network on one chip."""
+    """Prices plans of one network on one chip, mapped as the rules say."""
 
-    def __init__(self, graph: Graph, arch: Arch, cache: MappingCache):
+    def __init__(self, graph: Graph, arch: Arch, cache: MappingCache, rules: MappingRules | None = None):
         self.graph = graph
         self.arch = arch
         self.cache = cache
+        self.rules = rules or MappingRules()
         self.maps = MapSizes(graph, arch)
         self.ladder = MemoryLadder(arch)
         if not self.ladder.shared:
@@ -108,14 +142,15 @@ class StackPricer:
                 place=arch.name,
                 hint=f"let one instance of '{top.name}' serve the whole array",
             )
+        self.spatial = SpatialSearch(cache)
         self._mapped: dict[object, tuple[Nest, MappingCost, dict[Role, int]] | Infeasible] = {}
 
     def weight_bits(self, layer: Layer) -> int:
         """Bits of a layer's constants as the chip stores them."""
         return layer.weight_elements * self.arch.array.weight_bits
 
-    def price(self, plan: DepthFirstPlan) -> StackCost | Infeasible:
-        """The cost of a plan, or why it does not fit."""
+    def price(self, plan: DepthFirstPlan, spatial: Spatial = Spatial.PREFER) -> StackCost | Infeasible:
+        """The cost of a plan, or why it does not fit; with ``Spatial.SEARCH`` no layer scores worse."""
         layers = [self.graph.layers[i] for i in plan.stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return self._unmodelled(plan, layers[0])
@@ -124,7 +159,7 @@ class StackPricer:
             return levels
         classes: list[ClassCost] = []
         for tile, h_memory in zip(plan.classes, levels.h_memory, strict=True):
-            found = _TileWalk(self, plan.stack, tile, levels, h_memory).walk()
+            found = _TileWalk(self, plan.stack, tile, levels, h_memory, spatial).walk()
             if isinstance(found, Infeasible):
                 return found
             classes.append(found)
@@ -156,14 +191,29 @@ class StackPricer:
         return Copy(what, tensor, bits, outer, inner) if inwards else Copy(what, tensor, bits, inner, outer)
 
     def map_layer(
-        self, index: int, extents: tuple[int, int], want: dict[Role, int], borders: Borders
+        self,
+        index: int,
+        extents: tuple[int, int],
+        want: dict[Role, int],
+        borders: Borders,
+        spatial: Spatial = Spatial.PREFER,
     ) -> tuple[Nest, MappingCost, dict[Role, int]] | Infeasible:
-        """The best mapping of a layer tile; ``want`` are levels per role, raised where nothing fits (B.b.3)."""
+        """The best mapping of a layer tile; ``want`` are levels per role, raised where nothing fits (B.b.3).
+
+        A searched unrolling keeps the levels, and with them the copies, of the preferred one.
+        """
         key = (index, extents, tuple(want.items()), borders)
         found = self._mapped.get(key)
         if found is None:
             found = self._mapped[key] = self._map_layer(index, extents, want, borders)
-        return found
+        if isinstance(found, Infeasible) or spatial is Spatial.PREFER:
+            return found
+        rules = self.rules.layer(self.graph.layers[index].name, extents)
+        if rules is not None and rules.lanes is not None:
+            return found
+        nest, cost, tops = found
+        best = self.spatial.best(Unrolling(nest, cost), rules.temporal if rules else None)
+        return best.nest, best.cost, tops
 
     def _map_layer(
         self, index: int, extents: tuple[int, int], want: dict[Role, int], borders: Borders
@@ -173,20 +223,27 @@ class StackPricer:
         last = {role: len(path) - 1 for role, path in self.arch.paths.items()}
         cost: MappingCost | TooSmall | None = None
         idle: frozenset[str] = frozenset()
+        rules = self.rules.layer(layer.name, extents)
+        fixed = rules.lanes if rules else None
         while True:
+            tried: dict[Nest, None] = {}
             for more_o, more_i in _RETRIES:
                 tops = dict(want)
                 tops[Role.O] = min(want[Role.O] + more_o, last[Role.O])
                 tops[Role.I] = min(want[Role.I] + more_i, last[Role.I])
                 levels = {r: n + 1 for r, n in tops.items()}
-                nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, levels, borders, idle)
-                cost = self.cache.best(nest)
+                nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, levels, borders, idle, fixed)
+                cost = self.cache.best(nest, rules.temporal if rules else None)
                 if isinstance(cost, MappingCost):
                     return nest, cost, tops
+                tried[nest] = None
+            blamed = self._blamed(index, extents, rules, list(tried)) if rules else None
+            if blamed is not None:
+                return blamed
             # a memory too small for one element of each lane that it serves: leave those lanes idle
             assert isinstance(cost, TooSmall)
             served = self.arch.memories[cost.memory].across
-            lanes = unroll(layer.tile_sizes((t, extents[1], extents[0])), self.arch, layer, idle)
+            lanes = unroll(layer.tile_sizes((t, extents[1], extents[0])), self.arch, layer, idle, fixed)
             fewer = idle | {u.array_dim for u in lanes if u.array_dim in served}
             if fewer == idle:
                 break
@@ -200,12 +257,26 @@ class StackPricer:
             f"memory '{memory.name}' must hold at least one element for each lane that it serves",
         )
 
+    def _blamed(self, index: int, extents: tuple[int, int], rules: LayerRules, nests: list[Nest]) -> Infeasible | None:
+        """That rules leave no mapping of these nests, if there are some without them, or the rules fix the lanes."""
+        name = self.graph.layers[index].name
+        where = f"layer '{name}' in tiles of {extents[0]}x{extents[1]}"
+        for nest in nests:
+            space = mapping_space(nest, self.arch, self.cache.model)
+            if rules.spatial or not isinstance(space.regions(), TooSmall):
+                cause = partial(explain_contradiction, rules, space, where)
+                return Infeasible(f"the rules for layer '{name}'", 0, "", 0, "loosen them", cause)
+        return None
+
 
 class _TileWalk:
     """Walks the layers of a stack for one tile class."""
 
-    def __init__(self, pricer: StackPricer, stack: Stack, tile: TileClass, levels: StackLevels, h_memory: int):
+    def __init__(
+        self, pricer: StackPricer, stack: Stack, tile: TileClass, levels: StackLevels, h_memory: int, spatial: Spatial
+    ):
         self.pricer = pricer
+        self.spatial = spatial
         self.graph = pricer.graph
         self.arch = pricer.arch
         self.stack = stack
@@ -245,7 +316,7 @@ class _TileWalk:
         extents = (x.fresh, y.fresh)
         borders = self._borders(layer, reads_x, reads_y) if self.pricer.cache.model.whole_lanes else Borders()
         want = self._wanted_levels(layer, extents, reads_x, reads_y)
-        found = self.pricer.map_layer(index, extents, want, borders)
+        found = self.pricer.map_layer(index, extents, want, borders, self.spatial)
         if isinstance(found, Infeasible):
             return found
         nest, cost, tops = found
@@ -390,11 +461,10 @@ def _in_sequence(first: CopyCost, then: CopyCost) -> CopyCost:
     """Two groups of copies one after the other."""
 
     def merged(a: dict[int, float], b: dict[int, float]) -> dict[int, float]:
-        return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in a.keys() | b.keys()}
+        return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in {**a, **b}}
 
     energy = {
-        k: first.memory_pj.get(k, 0.0) + then.memory_pj.get(k, 0.0)
-        for k in first.memory_pj.keys() | then.memory_pj.keys()
+        k: first.memory_pj.get(k, 0.0) + then.memory_pj.get(k, 0.0) for k in {**first.memory_pj, **then.memory_pj}
     }
     return CopyCost(
         first.energy_pj + then.energy_pj,

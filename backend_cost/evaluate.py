@@ -124,8 +124,9 @@ class _Active:
 class _Timing:
     """Evaluates the latency of a batch; one method per step of B.e.6 to B.e.8."""
 
-    def __init__(self, tables: Tables, batch: Batch, cuts: tuple[Ints, ...]):
+    def __init__(self, tables: Tables, batch: Batch, cuts: tuple[Ints, ...], all_buffered: bool = False):
         self.tables = tables
+        self.all_buffered = all_buffered
         self.rows: Ints = np.arange(len(batch.point))
         # one row per loop position: everything below works on whole rows
         self.loop_dim: Ints = np.ascontiguousarray(batch.loop_dim.T)
@@ -158,6 +159,9 @@ class _Timing:
 
     def double_buffers(self) -> list[list[Bools]]:
         """Per operand and memory: whether the next tile may be fetched while this one is in use (B.e.6)."""
+        if self.all_buffered:
+            yes = np.ones(len(self.rows), dtype=bool)
+            return [[yes for _ in table.operand.memories] for table in self.tables.operands]
         held: dict[int, Floats] = {}
         share: list[list[Floats]] = []
         for i, table in enumerate(self.tables.operands):
@@ -373,8 +377,8 @@ def double_buffers(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> list
     return _Timing(tables, batch, cuts).double_buffers()
 
 
-def latency(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Latency:
-    """Cycles of each mapping; ``cuts`` are the effective ones."""
-    timing = _Timing(tables, batch, cuts)
+def latency(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], *, all_buffered: bool = False) -> Latency:
+    """Cycles of each mapping; ``cuts`` are the effective ones. ``all_buffered``: as if all had a second buffer."""
+    timing = _Timing(tables, batch, cuts, all_buffered)
     stall, slack = timing.stalls()
     return Latency(tables.total_cycles, stall, timing.loading(), timing.offloading(), slack)

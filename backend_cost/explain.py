@@ -22,7 +22,7 @@ from dfc.backend_cost.evaluate import (
     latency,
     link_pj,
 )
-from dfc.backend_cost.mapping_search import MappingCost, price_mapping
+from dfc.backend_cost.mapping_cost import MappingCost, price_mapping
 from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.schedule import CopyEntry
@@ -400,7 +400,7 @@ def _flow(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], link: Link, word
         energy_pj=words * link_pj(tables, link),
         cycles=int(link.transfer_cycles[at]) if active else 0,
         period=period,
-        times=tables.total_cycles // period if active else 0,
+        times=int(tables.stays[at]) if active else 0,
     )
 
 

@@ -7,7 +7,7 @@ worked out on those few numbers, combined over the dimensions that matter, and o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate, pairwise
 from math import gcd, prod
 
@@ -74,24 +74,6 @@ def grid_of(points: Floats, temporal: tuple[int, ...]) -> Grid:
     return _grid(temporal, running, found - first.repeat(here), counts, place)
 
 
-@lru_cache(maxsize=256)
-def lattice(temporal: tuple[int, ...]) -> tuple[Floats, Grid]:
-    """All products of divisors of the temporal loops, the last dimension running fastest, and their grid.
-
-    Points are (points, dims) and, as the grid, not to be written to.
-    """
-    divisors = [[d for d in range(1, steps + 1) if steps % d == 0] for steps in temporal]
-    counts = [len(found) for found in divisors]
-    running = [d for d, count in enumerate(counts) if count > 1]
-    place = np.indices(counts).reshape(len(counts), -1)[running].astype(np.float64)
-    moving = [float(n) for d in running for n in divisors[d]]
-    grid = _grid(temporal, running, np.array(moving), counts, place)
-    points = np.ones((place.shape[1], len(temporal)))
-    for dim, row in zip(running, place, strict=True):
-        points[:, dim] = np.array(divisors[dim]).take(row.astype(np.int64))
-    return points, grid
-
-
 def _grid(
     temporal: tuple[int, ...], running: list[int], moving: npt.NDArray[np.generic], counts: list[int], place: Floats
 ) -> Grid:
@@ -134,10 +116,12 @@ class OperandGrid:
 
     @cached_property
     def visits(self) -> Floats:
-        """How many stays touch the same elements: the steps outside of the dimensions that do not address it."""
+        """How many stays touch the same elements: working steps outside of the dimensions that do not address it."""
         found = np.ones(1)
         for dim in self.idle:
-            left = self.grid.of(dim)[1]
+            inside, left = self.grid.of(dim)
+            if dim in self.nest.idling:
+                left = np.ceil(self.nest.fewest_steps[dim] / inside)
             found = found * left if len(found) == 1 or len(left) == 1 else np.multiply.outer(found, left).reshape(-1)
         return found
 
@@ -151,6 +135,9 @@ class OperandGrid:
         rows = len(lanes) + stays
         sizes = np.empty((rows, len(grid.owner)))
         np.multiply(np.array(lanes).take(grid.owner, axis=1), grid.products[0], out=sizes[: len(lanes)])
+        if nest.idling:
+            # steps that do nothing touch nothing
+            np.minimum(sizes, np.array(nest.sizes, dtype=float)[grid.owner], out=sizes)
         if whole_from < len(lanes):
             whole = sizes[whole_from : len(lanes)]
             whole -= 1e-9
@@ -190,7 +177,7 @@ def _outer(found: Floats, more: Floats) -> Floats:
 
 def operand_grids(grid: Grid, nest: Nest) -> list[OperandGrid]:
     """The grid as each operand of a nest sees it."""
-    running = [d for d in Dim if nest.sizes[d] > 1]
+    running = [d for d in Dim if nest.sizes[d] > 1 or d in nest.idling]
     counts = [grid.count(d) for d in Dim]
     weights: list[list[int]] = []
     parts: list[tuple[tuple[Dim, ...], tuple[Dim, ...], int]] = []

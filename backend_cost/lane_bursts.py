@@ -30,7 +30,7 @@ class Bursts:
     sizes, counts: (boundaries, sides, entries, addressed) sizes in elements, and how many stays and instances along
                    the dimensions that address the operand have them.
     times:         (boundaries, sides, idle) how often each of them happens because of the other dimensions.
-    last:          (boundaries, sides, idle or 1) how many of those happen in the last step of these' outer loops.
+    last:          (boundaries, sides, idle or 1) how many of those happen in the last of these' outer steps with work.
     """
 
     sizes: Floats
@@ -63,7 +63,8 @@ class LaneBursts:
         self.gaps = gaps
         self.thresholds = range(len(grid.operand.memories) + 1)
         dims = {int(u.loop): u.loop for u in self.nest.unrolled}
-        #: dimensions with lanes
+        dims.update((int(d), d) for d in self.nest.idling)
+        #: dimensions with lanes, or with steps that do nothing
         self.dims = {i: unrolled_dim(self.nest, gaps, d) for i, d in dims.items()}
 
     def _dim(self, dim: Dim) -> UnrolledDim:
@@ -115,23 +116,24 @@ class LaneBursts:
         return times, last
 
     def _busy(self, dim: Dim, first_of_gap: int = -1) -> Floats:
-        """(2, thresholds, count) stays of instances with work along an idle dimension; those of the last outer step.
+        """(2, thresholds, count) stays of instances with work along an idle dimension; those of the last with any.
 
         With ``first_of_gap`` only the instances at the first of the lanes of that gap count.
         """
-        left = self.grid.grid.of(dim)[1]
+        products = self.grid.grid.of(dim)
         unrolled = self._dim(dim)
-        found = np.empty((2, len(self.thresholds), len(left)))
+        found = np.empty((2, len(self.thresholds), products.shape[1]))
+        full_stays, full_steps = np.divmod(unrolled.full_steps, products[0])
         for t in self.thresholds:
             outside = unrolled.outside[t]
             if first_of_gap >= 0:
                 outside = 1
                 for n, gap in unrolled.lanes:
                     outside *= n if gap >= t and gap != first_of_gap else 1
-            found[0, t] = outside * left
-            found[1, t] = outside
-            # the grid's first product is 1: an instance has a stay for the last step alone
-            found[:, t, 0] -= sum(c for used, c in unrolled.last_step(t, first_of_gap) if used == 0)
+            after = sum(count for used, count in unrolled.next_step(t, first_of_gap) if used)
+            found[0, t] = outside * full_stays + np.where(full_steps > 0, outside, after)
+            # the last stay with work: of instances that all have full steps, or of some in the step after these alone
+            found[1, t] = np.where(full_steps == 0, after or outside, outside)
         return found
 
     def fresh_starts(self, gap: int) -> Floats | None:

@@ -6,9 +6,11 @@ level that is large enough for it and everything before it. Levels count from th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from dfc.errors import DfcError
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Graph, Layer, Role
 from dfc.passes.stacks import Stack
@@ -17,13 +19,17 @@ from dfc.passes.tiles import DepthFirstPlan, TileClass
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Why a plan does not fit: what was to be stored, how many bits it needs, and the largest memory it may use."""
+    """Why a plan does not fit: what was to be stored, how many bits it needs, and the largest memory it may use.
+
+    cause: finds out what the user fixed and has to loosen, where that is to blame.
+    """
 
     what: str
     demand_bits: int
     memory: str
     bound_bits: int
     hint: str
+    cause: Callable[[], DfcError | None] | None = None
 
     def __str__(self) -> str:
         return f"{self.what}: {self.demand_bits} bits are needed, memory '{self.memory}' has {self.bound_bits}"

@@ -6,12 +6,12 @@ A :class:`Nest` is hashable: equal nests cost the same, so every search result i
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from math import ceil, gcd, prod
 
-from dfc.hwdsl.arch import Arch
+from dfc.hwdsl.arch import Arch, Unroll
 from dfc.ir import KERNEL_DIM, N_DIMS, OUTPUT_DIM, OUTPUT_DIMS, Axis, Dim, Kind, Layer, Role, Sizes, Triple
 
 
@@ -70,7 +70,8 @@ class Nest:
     """A layer (or a tile of one) as a loop nest over memories.
 
     Operands stand in the order output, weights, inputs. ``pads`` are the padding positions before the first input
-    position along (t, y, x), ``inputs`` the input extents (0: not clipped); positions outside are padding.
+    position along (t, y, x), ``inputs`` the input extents (0: not clipped); positions outside are padding. ``steps``
+    gives loops more iterations in time than they need, so that they split well: those beyond the size do nothing.
     """
 
     sizes: Sizes
@@ -81,6 +82,7 @@ class Nest:
     work: Work
     pads: Triple = (0, 0, 0)
     inputs: Triple = (0, 0, 0)
+    steps: Sizes | None = None
 
     def __hash__(self) -> int:
         return self._hash
@@ -88,7 +90,17 @@ class Nest:
     @cached_property
     def _hash(self) -> int:
         return hash(
-            (self.sizes, self.strides, self.dilations, self.operands, self.unrolled, self.work, self.pads, self.inputs)
+            (
+                self.sizes,
+                self.strides,
+                self.dilations,
+                self.operands,
+                self.unrolled,
+                self.work,
+                self.pads,
+                self.inputs,
+                self.steps,
+            )
         )
 
     @property
@@ -99,10 +111,30 @@ class Nest:
     @cached_property
     def temporal(self) -> Sizes:
         """Loop sizes left to run in time after the spatial unrolling (rounded up)."""
+        return self.steps or self.fewest_steps
+
+    @cached_property
+    def fewest_steps(self) -> Sizes:
+        """Loop sizes left to run in time without idle iterations at the end."""
         left = list(self.sizes)
         for u in self.unrolled:
             left[u.loop] = ceil(left[u.loop] / u.lanes)
         return tuple(left)
+
+    @cached_property
+    def idling(self) -> tuple[Dim, ...]:
+        """Dimensions with steps in which nothing works."""
+        return tuple(d for d in Dim if self.steps and self.steps[d] > self.fewest_steps[d])
+
+    def with_steps(self, steps: Sizes) -> Nest:
+        """The same nest with other loop sizes in time.
+
+        Raises:
+            ValueError: for fewer than the nest needs.
+        """
+        if any(n < least for n, least in zip(steps, self.fewest_steps, strict=True)):
+            raise ValueError("the loops do not cover the nest")
+        return replace(self, steps=None if steps == self.fewest_steps else steps)
 
     @cached_property
     def cycles(self) -> int:
@@ -125,6 +157,14 @@ class Mapping:
     loops: tuple[Loop, ...]
     cuts: tuple[tuple[int, ...], ...]
 
+    @property
+    def steps(self) -> Sizes:
+        """Iterations in time per dimension."""
+        found = [1] * N_DIMS
+        for loop in self.loops:
+            found[loop.dim] *= loop.size
+        return tuple(found)
+
 
 def window_extent(outputs: float, kernel: float, stride: int, dilation: int) -> int:
     """Distinct input positions that ``outputs`` x ``kernel`` iterations touch along one axis (B.a of the reference).
@@ -136,22 +176,36 @@ def window_extent(outputs: float, kernel: float, stride: int, dilation: int) -> 
     return int(outputs * kernel - max(0.0, kernel - stride / common) * (outputs - dilation / common))
 
 
-def unroll(layer_sizes: Sizes, arch: Arch, layer: Layer, idle: frozenset[str] = frozenset()) -> tuple[Unrolled, ...]:
+def unroll(
+    layer_sizes: Sizes,
+    arch: Arch,
+    layer: Layer,
+    idle: frozenset[str] = frozenset(),
+    lanes: tuple[Unroll, ...] | None = None,
+) -> tuple[Unrolled, ...]:
     """The chip's preferred spatial unrolling of a layer's loops (B.g): as many lanes as the loop fills evenly.
 
-    Array dimensions in ``idle`` are left out.
+    Array dimensions in ``idle`` are left out. ``lanes`` stands in place of what the chip prefers; several of them may
+    share an array dimension, and a loop that is smaller fills fewer.
     """
+    wanted = arch.unrolls.get(layer.kind, ()) if lanes is None else lanes
+    return lay_out(layer_sizes, arch, tuple(want for want in wanted if want.array_dim not in idle))
+
+
+def lay_out(sizes: Sizes, arch: Arch, wanted: tuple[Unroll, ...]) -> tuple[Unrolled, ...]:
+    """Loops of these sizes on the array as they are wanted, one after the other, as far as there is room."""
     limit = {d.name: d.size for d in arch.array.dims}
-    left = list(layer_sizes)
+    left = list(sizes)
     chosen: list[Unrolled] = []
-    for want in arch.unrolls.get(layer.kind, ()):
+    for want in wanted:
         room = min(limit[want.array_dim], want.size or limit[want.array_dim], left[want.loop])
-        if room <= 1 or want.array_dim in idle:
+        if room <= 1:
             continue
         steps = ceil(left[want.loop] / room)
         share = left[want.loop] / steps
         chosen.append(Unrolled(want.array_dim, want.loop, ceil(share), share))
         left[want.loop] = steps
+        limit[want.array_dim] //= room
     return tuple(chosen)
 
 
@@ -170,11 +224,12 @@ def make_nest(
     tops: abc.Mapping[Role, int],
     borders: Borders,
     idle: frozenset[str] = frozenset(),
+    lanes: tuple[Unroll, ...] | None = None,
 ) -> Nest:
     """The nest that computes an output region of ``extents`` (t, y, x) positions of a layer.
 
     ``tops`` gives per role the number of memory levels that the operand may use, counted from the array; ``idle`` names
-    array dimensions on which nothing is unrolled.
+    array dimensions on which nothing is unrolled; ``lanes`` is the spatial unrolling in place of the chip's.
     """
     loops = layer.tile_sizes(extents)
     array = arch.array
@@ -195,7 +250,7 @@ def make_nest(
         layer.strides,
         layer.dilations,
         tuple(found),
-        unroll(loops, arch, layer, idle),
+        unroll(loops, arch, layer, idle, lanes),
         work,
         borders.pads,
         borders.inputs,

@@ -88,7 +88,13 @@ def rebuild(schedule: Schedule, layer: str, tile_class: int | None = None, place
     extents = f"{entry.extents[0]}x{entry.extents[1]} positions"
     what = f"{layer} on {arch.name}: tile class {number} ({_tiles(count[number])}), {extents}"
     mapping = _mapping(nest, entry.loops, entry.cuts, place)
-    return TileProblem(nest, arch, mapping, model_by_name(schedule.cost_model), what, others, entry)
+    model = model_by_name(schedule.cost_model)
+    nest = nest.with_steps(mapping.steps)
+    if nest.idling and not model.whole_lanes:
+        names = ", ".join(dim.name for dim in nest.idling)
+        message = f"the mapping has more steps over {names} than the loop nest, which the cost model does not price"
+        raise UsageError("CLI051", message, place=place, hint="only the model exact knows steps that do nothing")
+    return TileProblem(nest, arch, mapping, model, what, others, entry)
 
 
 def _tiles(count: int) -> str:
@@ -127,7 +133,7 @@ def _read_nest(text: str, folder: Path, place: str) -> TileProblem:
     arch = _arch(found.hw, folder, place)
     nest = _nest(found.nest, arch, place)
     mapping = _mapping(nest, found.loops, found.cuts, place)
-    return TileProblem(nest, arch, mapping, EXACT, f"{found.name} on {arch.name}")
+    return TileProblem(nest.with_steps(mapping.steps), arch, mapping, EXACT, f"{found.name} on {arch.name}")
 
 
 def _arch(hw: str, folder: Path, place: str) -> Arch:
@@ -244,8 +250,11 @@ def _mapping(nest: Nest, loops: tuple[str, ...], cuts: dict[str, tuple[int, ...]
         found.append(Loop(Dim[name], int(size)))
     for dim in Dim:
         covered = prod(loop.size for loop in found if loop.dim is dim)
-        if covered != nest.temporal[dim]:
-            hint = f"{nest.temporal[dim]:,} are left of {nest.sizes[dim]:,} after unrolling"
+        if covered < nest.fewest_steps[dim]:
+            hint = f"{nest.fewest_steps[dim]:,} are left of {nest.sizes[dim]:,} after unrolling"
+            raise wrong(f"its loops over {dim.name} make {covered:,} steps", hint)
+        if covered > 2 * nest.fewest_steps[dim]:
+            hint = f"at most half of the steps may do nothing, and {nest.fewest_steps[dim]:,} do all the work"
             raise wrong(f"its loops over {dim.name} make {covered:,} steps", hint)
     names = operand_names(nest)
     if sorted(cuts) != sorted(names):

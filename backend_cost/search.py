@@ -1,5 +1,8 @@
 """Which tile and overlap mode each stack gets: every mode over a grid of tiles, then a descent around the best.
 
+Where the spatial unrolling is searched too, that is done for the best of these plans: it takes far longer than pricing
+them as the chip prefers. Both are candidates in the end.
+
 Stacks run one after the other and meet in DRAM, so energy and latency add up over them: the least of either is the
 least of each stack, and the least product is found on the combined frontier of both.
 """
@@ -11,22 +14,26 @@ from dataclasses import dataclass
 
 from dfc.backend_cost.engine import StackCost, StackPricer
 from dfc.backend_cost.levels import Infeasible
-from dfc.backend_cost.mapping_search import Objective
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.backend_cost.spatial_search import Spatial
 from dfc.passes.stacks import Stack, stands_alone
 from dfc.passes.tiles import Overlap, Tiler
 
 #: plans per stack that the coarse grid aims at, times layers: long stacks get a coarser grid
 _GRID_EFFORT = 1200
+#: plans per stack whose spatial unrolling is searched before the descent
+_UNROLLED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A priced tile and mode of a stack."""
+    """A priced tile and mode of a stack, and who decided the spatial unrolling."""
 
     tile: tuple[int, int]
     overlap: Overlap
     energy_pj: float
     latency_cycles: int
+    spatial: Spatial = Spatial.PREFER
 
 
 Progress = Callable[[str], None]
@@ -56,25 +63,28 @@ class StackSearch:
         self.stack = stack
         self.tiler = Tiler(pricer.graph, stack)
         self.progress = progress
-        self.found: dict[tuple[tuple[int, int], Overlap], Candidate | Infeasible] = {}
+        self.found: dict[tuple[tuple[int, int], Overlap, Spatial], Candidate | Infeasible] = {}
 
     @property
     def whole(self) -> tuple[int, int]:
         """The tile that is the whole map."""
         return self.tiler.extents
 
-    def price(self, tile: tuple[int, int], overlap: Overlap) -> Candidate | Infeasible:
+    def price(
+        self, tile: tuple[int, int], overlap: Overlap, spatial: Spatial = Spatial.PREFER
+    ) -> Candidate | Infeasible:
         """The cost of a tile size and mode; a tile that spans an axis has no overlap along it."""
         tile = (min(tile[0], self.whole[0]), min(tile[1], self.whole[1]))
-        key = (tile, overlap)
+        key = (tile, overlap, spatial)
         if key not in self.found:
-            cost = self.pricer.price(self.tiler.plan(tile, overlap))
+            cost = self.pricer.price(self.tiler.plan(tile, overlap), spatial)
             if isinstance(cost, StackCost):
-                self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles)
+                self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial)
             else:
                 self.found[key] = cost
             if self.progress:
-                self.progress(f"{tile[0]}x{tile[1]} {overlap.value}")
+                searched = ", spatial" if spatial is Spatial.SEARCH else ""
+                self.progress(f"{tile[0]}x{tile[1]} {overlap.value}{searched}")
         return self.found[key]
 
     def candidates(self) -> list[Candidate]:
@@ -98,7 +108,22 @@ class StackSearch:
                 for overlap in _useful(overlaps, (x, y), self.whole):
                     self.price((x, y), overlap)
         for overlap in overlaps:
-            self._descend(overlap, xs, ys, objective)
+            self._descend(overlap, Spatial.PREFER, objective)
+
+    def unroll(self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective) -> None:
+        """Search the spatial unrolling of what :meth:`explore` found best, and of better tiles around that."""
+        fit = [c for c in self.candidates() if c.spatial is Spatial.PREFER]
+        if tile is not None:
+            for overlap in overlaps:
+                self.price(tile, overlap, Spatial.SEARCH)
+            return
+        self.price(self.whole, overlaps[0], Spatial.SEARCH)
+        best = sorted(fit, key=lambda c: score(c, objective))[:_UNROLLED]
+        for candidate in best:
+            self.price(candidate.tile, candidate.overlap, Spatial.SEARCH)
+        if not all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
+            for overlap in dict.fromkeys(c.overlap for c in best[:1]):
+                self._descend(overlap, Spatial.SEARCH, objective)
 
     def _grid_stride(self, plans: int) -> int:
         stride = 2
@@ -106,9 +131,10 @@ class StackSearch:
             stride += 1
         return stride
 
-    def _descend(self, overlap: Overlap, xs: list[int], ys: list[int], objective: Objective) -> None:
+    def _descend(self, overlap: Overlap, spatial: Spatial, objective: Objective) -> None:
         """From the mode's best grid point to neighbouring tile sizes for as long as one is better."""
-        mine = [c for c in self.candidates() if c.overlap is overlap]
+        xs, ys = (halvings(n) for n in self.whole)
+        mine = [c for c in self.candidates() if c.overlap is overlap and c.spatial is spatial]
         if not mine:
             return
         best = min(mine, key=lambda c: score(c, objective))
@@ -119,7 +145,7 @@ class StackSearch:
             i, j = xs.index(best.tile[0]), ys.index(best.tile[1])
             around = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
             tiles = [(xs[a], ys[b]) for a, b in around if 0 <= a < len(xs) and 0 <= b < len(ys)]
-            priced = [self.price(t, overlap) for t in tiles]
+            priced = [self.price(t, overlap, spatial) for t in tiles]
             better = min((c for c in priced if isinstance(c, Candidate)), key=lambda c: score(c, objective))
             if score(better, objective) >= score(best, objective):
                 return

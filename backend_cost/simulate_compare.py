@@ -8,7 +8,7 @@ from dfc.backend_cost.assemble import operand_names
 from dfc.backend_cost.cost_model import EXACT
 from dfc.backend_cost.evaluate import effective_cuts
 from dfc.backend_cost.explain import model_flows, port_timing, tables_of
-from dfc.backend_cost.mapping_search import price_mapping
+from dfc.backend_cost.mapping_cost import price_mapping
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.simulate import LIMIT, Simulation, simulate
 from dfc.hwdsl.arch import Move

@@ -95,14 +95,12 @@ def walk(nest: Nest, arch: Arch, mapping: Mapping, limit: int) -> Walk:
 
 
 def _check(nest: Nest, mapping: Mapping) -> None:
-    covered = [1] * N_DIMS
-    for loop in mapping.loops:
-        covered[loop.dim] *= loop.size
+    covered = mapping.steps
     cuts_fit = len(mapping.cuts) == len(nest.operands) and all(
         len(cuts) == len(operand.memories) and list(cuts) == sorted(cuts) and cuts[-1] == len(mapping.loops)
         for operand, cuts in zip(nest.operands, mapping.cuts, strict=True)
     )
-    wrong = [dim.name for dim in Dim if covered[dim] != nest.temporal[dim]]
+    wrong = [dim.name for dim in Dim if covered[dim] < nest.fewest_steps[dim]]
     if wrong or not cuts_fit:
         what = f"its loops over {', '.join(wrong)} do not cover the layer" if wrong else "its cuts are not those of it"
         hint = "per operand one cut per memory, never falling, the last above all loops"

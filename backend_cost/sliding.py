@@ -141,7 +141,8 @@ def new_bursts(counter: BurstCounter, boundary: int, inner: dict[Dim, int], beyo
     nest, operand = counter.nest, counter.operand
     pairs = [(OUTPUT_DIM[a], KERNEL_DIM[a]) for a in operand.windows]
     paired = {d for p in pairs for d in p}
-    axes: list[tuple[Dim, ...]] = [*pairs, *((d,) for d in Dim if d not in paired and nest.sizes[d] > 1)]
+    single = [d for d in Dim if d not in paired and (nest.sizes[d] > 1 or d in nest.idling)]
+    axes: list[tuple[Dim, ...]] = [*pairs, *((d,) for d in single)]
     sets = [_AxisSets(counter, dims, inner, boundary) for dims in axes]
     loops = [Loop(d, s) for d, s in beyond]
     fed: Counter[int] = Counter()

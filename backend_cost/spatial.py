@@ -96,11 +96,12 @@ def unit_counts(lanes: list[Lanes]) -> list[list[int]]:
 class UnrolledDim:
     """A dimension with its lanes as (number, gap), the least significant first.
 
-    Index = step * lanes + lane; indices from ``size`` on do not exist. A *threshold* t splits the lanes of an operand:
-    those in gaps below t lie inside of one instance, the others tell instances apart.
+    Index = step * lanes + lane; indices from ``size`` on do not exist: in the first steps all lanes work, in the next
+    perhaps some, and in what remains none. A *threshold* t splits the lanes of an operand: those in gaps below t lie
+    inside of one instance, the others tell instances apart.
 
     inside, outside: per threshold, the lanes inside of one instance and the number of instances.
-    remainder:       lanes that idle in the last step.
+    remainder:       lanes that idle, over all steps.
     """
 
     size: int
@@ -114,27 +115,34 @@ class UnrolledDim:
         """The lanes as (number, inside), the least significant first; single lanes left out."""
         return tuple((n, gap < threshold) for n, gap in self.lanes if n > 1)
 
-    def last_step(self, threshold: int, only_first: int = -1) -> tuple[tuple[int, int], ...]:
-        """Instances that are not full in the last step, as (lanes in use, instances).
+    @property
+    def full_steps(self) -> int:
+        """Steps in which all lanes work; they come first."""
+        return self.size // prod(n for n, _ in self.lanes)
+
+    @property
+    def idles(self) -> bool:
+        """Whether there are steps in which no lane works: these come last."""
+        return self.remainder >= prod(n for n, _ in self.lanes)
+
+    def next_step(self, threshold: int, only_first: int = -1) -> tuple[tuple[int, int], ...]:
+        """Instances in the step after the full ones, as (lanes in use, instances).
 
         With ``only_first`` only the instances at the first of the lanes of that gap count.
         """
-        if not self.remainder:
-            return ()
         lanes = tuple((n, 2 if gap < threshold else 1 if gap == only_first else 0) for n, gap in self.lanes)
-        return _last_step(lanes, prod(n for n, _ in lanes) - self.remainder)
+        return _next_step(lanes, self.size % prod(n for n, _ in lanes))
 
 
 @lru_cache(maxsize=4096)
-def _last_step(lanes: tuple[tuple[int, int], ...], valid: int) -> tuple[tuple[int, int], ...]:
+def _next_step(lanes: tuple[tuple[int, int], ...], valid: int) -> tuple[tuple[int, int], ...]:
     """``lanes`` are (number, 2 inside, 1 must be the first, 0 any); the first ``valid`` lanes are in use."""
     outwards = lanes[::-1]
     used = (np.arange(prod(n for n, _ in lanes)) < valid).reshape([n for n, _ in outwards])
     kept = used[tuple(slice(0, 1) if how == 1 else slice(None) for _, how in outwards)]
     counts = kept.sum(axis=tuple(i for i, (_, how) in enumerate(outwards) if how == 2)).reshape(-1)
-    inside = prod(n for n, how in lanes if how == 2)
     histogram: list[int] = np.bincount(counts).tolist()
-    return tuple((v, c) for v, c in enumerate(histogram) if c and v < inside)
+    return tuple((v, c) for v, c in enumerate(histogram) if c)
 
 
 def unrolled_dim(nest: Nest, gaps: Gaps, dim: Dim) -> UnrolledDim:

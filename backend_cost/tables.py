@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -102,10 +103,21 @@ class Tables:
         found: Floats = self.points.prod(axis=1)
         return found
 
+    @cached_property
+    def stays(self) -> Floats:
+        """(points,) periods of a boundary at that point in which anything works."""
+        found: Floats = np.ceil(np.array(self.nest.fewest_steps) / self.points).prod(axis=1)
+        return found
+
     @property
     def total_cycles(self) -> int:
         """Cycles without stalls."""
         return self.nest.cycles
+
+    @property
+    def working_cycles(self) -> int:
+        """Of these, those in which anything works."""
+        return prod(self.nest.fewest_steps)
 
     @cached_property
     def fixed_pj(self) -> float:
@@ -138,8 +150,13 @@ def build_tables(
 ) -> Tables:
     """Price every boundary of every operand of a nest at each of the points (points, dims).
 
-    ``grid`` is that of the points where it is known, as for ``lattice(nest.temporal)``.
+    ``grid`` is that of the points where it is known, as for a ``Lattice``.
+
+    Raises:
+        ValueError: for steps that do nothing under a model without ``whole_lanes``: the reference knows none.
     """
+    if nest.idling and not model.whole_lanes:
+        raise ValueError("only a model with whole_lanes prices steps that do nothing")
     grid = grid or grid_of(points, nest.temporal)
     gaps = [spatial_levels(nest, o, arch) for o in nest.operands]
     lanes = [operand_lanes(nest, o, g, whole=False) for o, g in zip(nest.operands, gaps, strict=True)]

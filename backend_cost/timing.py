@@ -11,6 +11,7 @@ import numpy as np
 
 from dfc.backend_cost.evaluate import Batch
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
+from dfc.backend_cost.timing_compiled import COMPILED, compiled_cycles, compiled_grants
 from dfc.backend_cost.timing_rows import Rows
 from dfc.backend_cost.timing_tables import Port, TimeTables
 
@@ -37,7 +38,8 @@ def _steps_alone(times: TimeTables) -> float:
     """Cycles of a nest whose operands all stay in the memory beside the array."""
     share = times.step_share
     mean = share * times.step_cycles(True)[0] + (1 - share) * times.step_cycles(False)[0]
-    return mean * times.tables.total_cycles
+    working = times.tables.working_cycles
+    return mean * working + (times.tables.total_cycles - working)
 
 
 def exact_latency(
@@ -46,34 +48,67 @@ def exact_latency(
     cuts: tuple[Ints, ...],
     double: tuple[Bools, ...],
     free: frozenset[Port] = frozenset(),
+    *,
+    times: TimeTables | None = None,
+    compiled: bool = COMPILED,
 ) -> ExactLatency:
     """Cycles of each mapping; ``cuts`` are the effective ones, ``double`` (mappings, memories) per operand.
 
-    ``free`` ports are infinitely wide: transfers take no time there and keep no other waiting.
+    ``free`` ports are infinitely wide: transfers take no time there and keep no other waiting. ``times`` are those of
+    all the tables' points, where many calls share them; its free ports count then.
     """
-    rows = np.arange(len(batch.point))[:, None]
-    used = np.unique(np.concatenate([batch.point[rows, c].reshape(-1) for c in cuts]))
-    times = TimeTables(tables, tables.points[used], free)
+    if not len(batch.point):
+        return ExactLatency(tables.total_cycles, *(np.zeros(0) for _ in range(3)))
+    place: Ints | None = None
+    if times is None:
+        times, place = _times_of(tables, batch, cuts, free)
     if not times.boundaries:
         running = np.full(len(batch.point), _steps_alone(times))
         return ExactLatency(tables.total_cycles, running, np.zeros_like(running), np.zeros_like(running))
-    place = np.zeros(len(tables.points), dtype=np.int64)
-    place[used] = np.arange(len(used))
-    parts = [
-        Rows(times, batch.take(rows), tuple(c[rows] for c in cuts), tuple(d[rows] for d in double), place).run()
-        for rows in np.split(np.arange(len(batch.point)), range(_CHUNK, len(batch.point), _CHUNK))
-    ]
-    running, loading, offloading = (np.concatenate(found) for found in zip(*parts, strict=True))
+    found = compiled_cycles(times, batch, cuts, double, place) if compiled else None
+    running, loading, offloading = found or _plain_cycles(times, batch, cuts, double, place)
     return ExactLatency(tables.total_cycles, running, loading, offloading)
 
 
-def granted_buffers(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[Bools, ...]:
+def _times_of(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], free: frozenset[Port]) -> tuple[TimeTables, Ints]:
+    """The times of those points where the mappings are cut, and where each of the tables' points stands among them."""
+    rows = np.arange(len(batch.point))[:, None]
+    seen = np.zeros(len(tables.points), dtype=bool)
+    seen[batch.point[rows, np.concatenate(cuts, axis=1)]] = True
+    used = np.flatnonzero(seen)
+    place = np.zeros(len(tables.points), dtype=np.int64)
+    place[used] = np.arange(len(used))
+    return TimeTables(tables, tables.points[used], free), place
+
+
+def _plain_cycles(
+    times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], place: Ints | None
+) -> tuple[Floats, Floats, Floats]:
+    """(running, loading, offloading) of each mapping, without compiled code."""
+    at_point = np.arange(len(times.tables.points)) if place is None else place
+    parts = [
+        Rows(times, batch.take(rows), tuple(c[rows] for c in cuts), tuple(d[rows] for d in double), at_point).run()
+        for rows in np.split(np.arange(len(batch.point)), range(_CHUNK, len(batch.point), _CHUNK))
+    ]
+    running, loading, offloading = (np.concatenate(found) for found in zip(*parts, strict=True))
+    return running, loading, offloading
+
+
+def granted_buffers(
+    tables: Tables, batch: Batch, cuts: tuple[Ints, ...], *, compiled: bool = COMPILED
+) -> tuple[Bools, ...]:
     """Which operands have a second buffer, (mappings, memories) per operand: first come, first served, where it fits.
 
     What each holds is counted whole, sums as partial where those that enter are not complete; the reference grants a
     second buffer for a part of it (C9). What is replaced in a single access is replaced between two cycles, as in a
     register, and needs no second buffer: it counts as having one.
     """
+    found = compiled_grants(tables, batch, cuts) if compiled else None
+    return found or _plain_grants(tables, batch, cuts)
+
+
+def _plain_grants(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[Bools, ...]:
+    """The same without compiled code."""
     rows = np.arange(len(batch.point))
     held: list[list[Floats]] = []
     used: dict[int, Floats] = {}

@@ -48,7 +48,8 @@ class _Block:
 class Rows:
     """All mappings of a batch: every array has one entry per mapping.
 
-    A boundary *changes* when a loop beyond its cut advances; boundaries with a smaller cut change with it.
+    A boundary *changes* when a loop beyond its cut advances; boundaries with a smaller cut change with it. Stays and
+    steps are those in which anything works, and durations are means over these; the other steps take a cycle each.
     """
 
     def __init__(
@@ -67,9 +68,9 @@ class Rows:
         self.rank = np.argsort(ordered, axis=0).astype(np.int8)
         #: within[b][c]: boundary c changes whenever boundary b does
         self.within = [[(q <= p) if c <= b else (q < p) for c, q in enumerate(place)] for b, p in enumerate(place)]
-        self.total = float(times.tables.total_cycles)
-        cycles = times.tables.cycles
-        self.stays = [self.total / cycles[p] for p in points]
+        self.total = float(times.tables.working_cycles)
+        self.stays = [times.tables.stays[p] for p in points]
+        self.periods = [times.tables.cycles[p] for p in points]
         self.single = [~double[b.operand][:, b.boundary - 1] for b in found]
         self.of_operand = [[i for i, b in enumerate(found) if b.operand == o] for o in range(len(cuts))]
         self.share = np.full(self.size, times.step_share)
@@ -239,15 +240,17 @@ class Rows:
             nothing,
             nothing,
         )
-        before = np.full(self.size, self.total)
+        before, period = np.full(self.size, self.total), np.ones(self.size)
+        periods = self._sorted(self.periods)
         known = nothing
         late = block.load.argmax(axis=0)  # the port that is behind
         for j in range(self.count):
             ratio = before / stays[j]
-            before = stays[j]
+            idle = periods[j] - ratio * period
+            before, period = stays[j], periods[j]
             more = waits[j] - known
             known = waits[j]
-            inside = block.cycles * ratio
+            inside = block.cycles * ratio + idle
             load = block.load * ratio
             # a change out here also leaves time for what the ports could not hide further in
             unbound = inside + more - np.minimum(block.behind, more)
@@ -264,7 +267,8 @@ class Rows:
             block.added = block.added + gained * before
         ends = self._at_ends(cycles, names, late)
         at_ends = np.minimum(block.added, np.maximum(0, ends - known))
-        return block.cycles * before - _AT_ENDS * at_ends, known, block.load * before
+        idle = self.times.tables.total_cycles - before * period
+        return block.cycles * before + idle - _AT_ENDS * at_ends, known, block.load * before
 
     def _at_ends(self, cycles: list[Floats], names: list[Port], port: Ints) -> Floats:
         """Cycles of one stay of everything on one port."""
@@ -332,8 +336,12 @@ class _Rings:
         for moving, hidden in zip(self.moving, self.hidden, strict=True):
             if len(moving) < 2:
                 continue  # the port's own bound says as much
-            most = np.maximum.reduce([self.load[p] for p in sorted({p for i in moving for p in self.ports[i]})])
+            # in some mappings nothing may move where it does in others: no mapping depends on its neighbours
+            moves = np.array([self.cycles[i] > 0 for i in moving])
+            loads = [np.maximum.reduce([self.load[p] for p in self.ports[i]]) for i in moving]
+            most = np.maximum.reduce(np.where(moves, loads, 0.0))
             tight = hidden[j] > np.maximum(self.base - most, bound - self.base)
+            tight &= moves.sum(axis=0) > 1
             if j + 1 < len(self.level):
                 tight &= self.level[j] != self.level[j + 1]  # else those of the same cut come together
             at = np.flatnonzero(tight)

@@ -6,13 +6,14 @@ docs/simulator.md states what a transfer is and when it may start; ``timing.py``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from math import inf
 
 import numpy as np
 
-from dfc.backend_cost.bursts import BurstCounter
+from dfc.backend_cost.bursts import BurstCounter, Points
+from dfc.backend_cost.nest import Nest, Unrolled
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
 from dfc.hwdsl.arch import Move
 from dfc.ir import KERNEL_DIM, OUTPUT_DIM, Dim
@@ -47,7 +48,8 @@ class TimeTables:
         """``free`` ports are infinitely wide, and keep nothing waiting."""
         self.tables = tables
         self.free = free
-        self.counters = [BurstCounter(tables.nest, t.operand, tables.arch, points) for t in tables.operands]
+        shared = Points(points)
+        self.counters = [BurstCounter(tables.nest, t.operand, tables.arch, shared) for t in tables.operands]
         self.boundaries = [
             self._boundary(index, a)
             for index, table in enumerate(tables.operands)
@@ -139,8 +141,24 @@ class StepClasses:
     counts: Floats
 
 
+@dataclass(frozen=True)
+class _Counters:
+    """The counters of a nest's operands, the output's first: equal where steps touch equally much."""
+
+    counters: tuple[BurstCounter, ...] = field(compare=False)
+    nest: Nest
+    gaps: tuple[tuple[tuple[Unrolled, ...], ...], ...]
+
+
 def step_classes(counters: list[BurstCounter]) -> StepClasses:
     """The classes of all steps of a nest; ``counters`` are those of its operands, the output's first."""
+    gaps = tuple(tuple(tuple(gap) for gap in c.gaps) for c in counters)
+    return _step_classes(_Counters(tuple(c.without_points() for c in counters), counters[0].nest, gaps))
+
+
+@lru_cache(maxsize=256)
+def _step_classes(of: _Counters) -> StepClasses:
+    counters = list(of.counters)
     rows, counts = np.ones((len(counters) + 2, 1)), np.ones(1)
     for group in _independent(counters):
         ends = _ends(counters[0], group)
@@ -162,7 +180,7 @@ def _ends(output: BurstCounter, dims: tuple[Dim, ...]) -> tuple[Ints, Ints]:
     """Which combinations of these dimensions (the first fastest) are the first to add to their sums, and the last."""
     first = last = np.ones(1, dtype=np.int64)
     for dim in dims:
-        steps = np.arange(output.nest.temporal[dim])
+        steps = np.arange(output.nest.fewest_steps[dim])
         adds = output.operand.irrelevant(dim)
         at_first, at_last = (steps == 0, steps == len(steps) - 1) if adds else (steps >= 0, steps >= 0)
         first, last = np.outer(at_first, first).reshape(-1), np.outer(at_last, last).reshape(-1)

@@ -28,12 +28,12 @@ import numpy.typing as npt
 from dfc.backend_cost import evaluate
 from dfc.backend_cost.cost_model import MODELS, CostModel
 from dfc.backend_cost.evaluate import Batch
-from dfc.backend_cost.mapping_search import loop_factors
+from dfc.backend_cost.lattice import prime_factors
 from dfc.backend_cost.nest import Borders, Loop, Nest, make_nest
 from dfc.backend_cost.tables import Tables, build_tables
 from dfc.backend_cost.timing import exact_latency, granted_buffers
 from dfc.hwdsl import Arch, Memory, Move, load_arch
-from dfc.ir import CONV_INPUT_DIMS, CONV_WEIGHT_DIMS, N_DIMS, Kind, Layer, Operand, Role, sizes
+from dfc.ir import CONV_INPUT_DIMS, CONV_WEIGHT_DIMS, N_DIMS, Dim, Kind, Layer, Operand, Role, sizes
 
 CHIP = "meta_proto_df"
 CHANNELS, MAP, KERNEL = 64, 56, 3
@@ -41,6 +41,16 @@ FACTORS = 8
 PEER_PACKAGES = ("zigzag-dse", "six")
 PEER_FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfc" / "benchmark-zigzag"
 PEER_EVALUATIONS = 100
+
+
+def loop_factors(nest: Nest, limit: int) -> list[Loop]:
+    """The temporal loops split into prime factors; the smallest two of the most split one merge until few enough."""
+    factors = {d: prime_factors(nest.temporal[d]) for d in Dim if nest.temporal[d] > 1}
+    while sum(map(len, factors.values())) > max(limit, len(factors)):
+        crowded = max(factors.values(), key=len)
+        crowded.sort()
+        crowded[:2] = [crowded[0] * crowded[1]]
+    return [Loop(d, size) for d, sizes in factors.items() for size in sorted(sizes)]
 
 
 def convolution(arch: Arch) -> Nest:

@@ -1,4 +1,4 @@
-"""The command line: ``dfc compile``, ``report``, ``explain``, ``simulate``, ``import`` and ``hw``.
+"""The command line: ``dfc compile``, ``report``, ``explain``, ``simulate``, ``import``, ``hw`` and ``cache``.
 
 Heavy modules are imported inside of the commands, so that ``dfc --help`` answers at once.
 """
@@ -169,8 +169,35 @@ def compile_command(
             "reference with its approximations, to compare with its numbers. Example: --cost-model defines",
         ),
     ] = None,
+    spatial: Annotated[
+        str,
+        typer.Option(
+            metavar="prefer|search",
+            help="Which loops run side by side on the array: prefer takes what the accelerator's page says, search "
+            "looks for what is better for each layer and takes far longer. Example: --spatial search",
+        ),
+    ] = "prefer",
     bind: _Bind = None,
     input_shape: _InputShape = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A page that fixes parts of layers' mappings; the best of the rest is found. "
+            "Example: --mapping conv.map",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where to keep what the search found out about mappings, for later runs; dfc cache shows the "
+            "place that it has unless given. Example: --cache build/cache",
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Use nothing of earlier runs, and keep nothing.")
+    ] = False,
     layers: _Layers = True,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no report and no progress; errors still show.")
@@ -186,17 +213,19 @@ def compile_command(
     Example:  dfc compile resnet18.onnx --hw meta_proto_df --objective latency
     """
     from dfc.cli_progress import SearchProgress
-    from dfc.cli_values import default_folder, parse_bindings, parse_input_shapes
+    from dfc.cli_values import cache_folder, default_folder, parse_bindings, parse_input_shapes
     from dfc.files import check_folder
 
     bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
     folder = out or default_folder(model)
     check_folder(folder)
+    kept = cache_folder(cache, off=no_cache)
     try:
+        from dfc.cli_cache import cache_of_run
         from dfc.pipeline import compile as compile_model
 
         run = compile_model if cost_model is None else partial(compile_model, cost_model=cost_model)
-        with SearchProgress(shown=progress and not quiet) as show:
+        with cache_of_run(kept, quiet=quiet) as store, SearchProgress(shown=progress and not quiet) as show:
             schedule = run(
                 model,
                 hw,
@@ -206,7 +235,10 @@ def compile_command(
                 stacks=stacks,
                 bind=bindings,
                 input_shape=shapes,
+                rules=mapping,
+                spatial=spatial,
                 progress=show,
+                cache=store,
             )
     except KeyboardInterrupt:
         diagnose("interrupted before a schedule was found; nothing is written")
@@ -355,6 +387,25 @@ def simulate_command(
 
     found = compare(problem, LIMIT if most is None else most)
     say(render_comparison(found, width=terminal_width(), paint=paint_of(sys.stdout)))
+
+
+@app.command("cache", epilog=_EPILOG, short_help="Show or clear what is kept of earlier runs.")
+def cache_command(
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Another place than the usual one. Example: --cache build/cache"),
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is kept there.")] = False,
+) -> None:
+    """Show where the answers of the mapping search are kept, how many there are, and how much room they take.
+
+    Example:  dfc cache --clear
+    """
+    from dfc.cli_cache import clear_cache, describe_cache
+    from dfc.cli_values import cache_folder
+
+    folder = cache_folder(cache, off=False)
+    say(clear_cache(folder) if clear else describe_cache(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,7 +47,7 @@ class SearchProgress:
             self._bar.stop()
         if self._shown and self._last is not None and kind is None:
             took = time.monotonic() - self._start
-            say(f"searched {summary(self._last)} in {took:.1f} s\n", error=True)
+            say(f"searched {summary(self._last)} in {took:.1f} s{mappings(self._last)}\n", error=True)
 
     def __call__(self, event: ProgressEvent) -> None:
         """A further plan is priced."""
@@ -100,3 +100,11 @@ def best(event: ProgressEvent) -> str:
 def summary(event: ProgressEvent) -> str:
     """How much was done in the end."""
     return f"{event.done:,} plans of {event.stacks} {'stack' if event.stacks == 1 else 'stacks'}"
+
+
+def mappings(event: ProgressEvent) -> str:
+    """How many mapping problems there were, and how many of them the cache on disk knew."""
+    if not event.mapped + event.recalled:
+        return ""
+    known = f", {event.recalled:,} from the cache" if event.recalled else ""
+    return f": {event.mapped:,} mappings solved{known}"

@@ -19,6 +19,7 @@ CODES: Mapping[str, str] = {
     "CLI007": "a name is given twice in --bind or --input-shape",
     "CLI008": "dfc hw --text without the name of an accelerator",
     "CLI052": "--limit is not written as a number or as STEPSxLANES",
+    "CLI053": "--cache and --no-cache contradict each other",
 }
 
 _SIZE = re.compile(r"[+-]?[0-9]{1,18}")
@@ -83,6 +84,22 @@ def default_folder(model: str) -> Path:
 def schedule_file(path: Path) -> Path:
     """The schedule that a path names: itself, or the one in the folder."""
     return path / "schedule.json" if path.is_dir() else path
+
+
+def cache_folder(given: Path | None, *, off: bool) -> Path | None:
+    """Where answers of the mapping search are kept; None where they are not, or nobody knows a place.
+
+    Raises:
+        UsageError: CLI053.
+    """
+    if off and given is not None:
+        hint = "give one of them; --no-cache neither reads nor keeps anything"
+        raise UsageError("CLI053", "--cache and --no-cache contradict each other", place="--no-cache", hint=hint)
+    if off:
+        return None
+    from dfc.backend_cost.mapping_store import default_folder
+
+    return given or default_folder()
 
 
 def read_problem_file(path: Path, layer: str | None, tile_class: int | None) -> TileProblem:

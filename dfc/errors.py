@@ -9,7 +9,8 @@ prefix raised by
 ONNX   ``dfc.frontend``: the model
 HW     ``dfc.hwdsl``: the accelerator's page
 IR     ``dfc.ir``: text form and verifier
-MAP    ``dfc.backend_cost``: nothing fits
+MAP    ``dfc.backend_cost``: nothing fits,
+       or mapping rules are wrong
 CLI    the command line and files
 ====== =======================================
 
@@ -82,6 +83,10 @@ class IrError(DfcError):
 
 class InfeasibleError(DfcError):
     """Nothing fits: the search ran out of legal schedules (codes MAP...)."""
+
+
+class RulesError(DfcError):
+    """A page of mapping rules is wrong, or what it says cannot be kept (codes MAP01., MAP02.)."""
 
 
 class UsageError(DfcError):

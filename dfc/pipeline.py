@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dfc._version import __version__
 from dfc.backend_cost.assemble import Assembler, Tally, baseline
-from dfc.backend_cost.cost_model import DEFINES, CostModel, model_by_name
+from dfc.backend_cost.cost_model import EXACT, CostModel, model_by_name
 from dfc.backend_cost.engine import MappingCache, StackCost, StackPricer
 from dfc.backend_cost.levels import Infeasible
-from dfc.backend_cost.mapping_search import Objective
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.backend_cost.mapping_rules import MappingRules
+from dfc.backend_cost.mapping_store import MappingStore
+from dfc.backend_cost.rules_conflict import check_rules, idle_rules
+from dfc.backend_cost.rules_text import load_rules
 from dfc.backend_cost.schedule import SCHEMA, Baseline, LayerEntry, ModelInfo, Schedule, StackEntry, TensorInfo
 from dfc.backend_cost.search import Candidate, StackSearch, best_combination, score
+from dfc.backend_cost.spatial_search import Spatial
 from dfc.errors import InfeasibleError, InternalError, UsageError
 from dfc.frontend import import_onnx
 from dfc.hwdsl import Arch, load_arch
@@ -30,7 +36,10 @@ InputShapes = Mapping[str | None, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """What the search is doing: which stack of how many, which plan, and the best of this stack so far."""
+    """What the search is doing: which stack of how many, which plan, and the best of this stack so far.
+
+    mapped, recalled: mapping problems that were solved in this run, and those that the cache on disk knew.
+    """
 
     stack: int
     stacks: int
@@ -39,6 +48,8 @@ class ProgressEvent:
     done: int
     best_energy_pj: float | None
     best_latency_cycles: int | None
+    mapped: int = 0
+    recalled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +60,23 @@ class Request:
     overlaps: tuple[Overlap, ...]
     tile: tuple[int, int] | None
     stacks: str
-    model: CostModel = DEFINES
+    model: CostModel = EXACT
+    rules: MappingRules = field(default_factory=MappingRules)
+    spatial: Spatial = Spatial.PREFER
 
 
-def parse_request(objective: str, overlap: str, tile: str, stacks: str, model: str = DEFINES.name) -> Request:
+def parse_request(
+    objective: str,
+    overlap: str,
+    tile: str,
+    stacks: str,
+    model: str = EXACT.name,
+    spatial: str = Spatial.PREFER,
+) -> Request:
     """Check the options of a compilation.
 
     Raises:
-        UsageError: CLI001 objective, CLI002 overlap, CLI003 tile, CLI009 cost model.
+        UsageError: CLI001 objective, CLI002 overlap, CLI003 tile, CLI009 cost model, CLI055 spatial unrolling.
     """
     if objective not in list(Objective):
         raise UsageError(
@@ -76,9 +96,17 @@ def parse_request(objective: str, overlap: str, tile: str, stacks: str, model: s
                 hint="for example --tile 60x72, or --tile auto",
             )
         size = (int(match[1]), int(match[2]))
+    if spatial not in list(Spatial):
+        known = ", ".join(Spatial)
+        raise UsageError("CLI055", f"no way to unroll is called {spatial!r}", place="--spatial", hint=f"one of {known}")
     overlaps = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
     return Request(
-        Objective(objective), overlaps if overlap == "auto" else (Overlap(overlap),), size, stacks, model_by_name(model)
+        Objective(objective),
+        overlaps if overlap == "auto" else (Overlap(overlap),),
+        size,
+        stacks,
+        model_by_name(model),
+        spatial=Spatial(spatial),
     )
 
 
@@ -136,7 +164,9 @@ class _Search:
             best = min(fit, key=lambda c: score(c, self.request.objective)) if fit else None
             names = tuple(self.pricer.graph.layers[i].name for i in search.stack.layers)
             energy, cycles = (best.energy_pj, best.latency_cycles) if best else (None, None)
-            self.progress(ProgressEvent(index, len(self.searches), names, what, self.done, energy, cycles))
+            cache = self.pricer.cache
+            counts = (self.done, energy, cycles, cache.solved, cache.recalled)
+            self.progress(ProgressEvent(index, len(self.searches), names, what, *counts))
 
         return report
 
@@ -148,6 +178,8 @@ class _Search:
         try:
             for search in self.searches:
                 search.explore(overlaps, self.request.tile, self.request.objective)
+            for search in self.searches if self.request.spatial is Spatial.SEARCH else ():
+                search.unroll(overlaps, self.request.tile, self.request.objective)
         except KeyboardInterrupt:
             self.complete = False
 
@@ -166,6 +198,11 @@ class _Search:
 
     def _nothing_fits(self, search: StackSearch) -> InfeasibleError:
         reasons = [c for c in search.found.values() if isinstance(c, Infeasible)]
+        # the whole map was tried first, a tile that was asked for last
+        for reason in reversed(reasons) if self.request.tile else reasons:
+            cause = reason.cause() if reason.cause is not None else None
+            if cause is not None:
+                raise cause
         least = min(reasons, key=lambda r: r.demand_bits / max(1, r.bound_bits))
         names = [self.pricer.graph.layers[i].name for i in search.stack.layers]
         memory = next((m for m in self.pricer.arch.memories if m.name == least.memory), None)
@@ -175,7 +212,8 @@ class _Search:
 
     def whole_candidates(self) -> list[Candidate | None]:
         """Per stack the one with a single tile, if it fits."""
-        found = (s.price(s.whole, self.request.overlaps[0]) for s in self.searches)
+        spatial = self.request.spatial if self.complete else Spatial.PREFER
+        found = (s.price(s.whole, self.request.overlaps[0], spatial) for s in self.searches)
         return [c if isinstance(c, Candidate) else None for c in found]
 
 
@@ -187,10 +225,13 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     overlap: str = "auto",
     tile: str = "auto",
     stacks: str = "auto",
-    cost_model: str = DEFINES.name,
+    cost_model: str = EXACT.name,
     bind: Bindings | None = None,
     input_shape: InputShapes | None = None,
+    rules: str | Path | MappingRules | None = None,
+    spatial: str = Spatial.PREFER,
     progress: Callable[[ProgressEvent], None] | None = None,
+    cache: str | Path | MappingStore | None = None,
 ) -> Schedule:
     """Compile an ONNX model for an accelerator into a depth-first schedule.
 
@@ -201,10 +242,14 @@ def compile(  # the public name says what it does, and shadows the builtin in th
         overlap: "auto", "recompute", "h-cached", "v-cached" or "cached".
         tile: "auto" or "WIDTHxHEIGHT" in positions of each stack's last output.
         stacks: "auto", "one", "each", or names of layers to cut after, separated by commas.
-        cost_model: "defines" or "exact"; see docs/cost-model.md.
+        cost_model: "exact" or "defines"; see docs/cost-model.md.
         bind: sizes for the model's symbolic dimensions.
         input_shape: shapes by input name; the key None stands for the only input.
+        rules: a page that fixes parts of mappings, see docs/mapping-rules.md; none unless given.
+        spatial: "prefer" lays loops over the array as the page says, "search" looks for what is better for each layer.
         progress: called for every plan that is priced.
+        cache: a folder in which answers of the mapping search are kept for later runs, or a store that is open;
+            none unless given.
 
     Returns:
         The schedule; ``complete`` is false where Ctrl-C ended the search early.
@@ -212,10 +257,18 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     Raises:
         DfcError: what is wrong with the model, the page, the options, or why nothing fits.
     """
-    request = parse_request(objective, overlap, tile, stacks, cost_model)
+    request = parse_request(objective, overlap, tile, stacks, cost_model, spatial)
+    if rules is not None:
+        request = replace(request, rules=rules if isinstance(rules, MappingRules) else load_rules(rules))
     arch = hw if isinstance(hw, Arch) else load_arch(hw)
     graph = import_graph(model, bind=bind, input_shape=input_shape)
-    return schedule_graph(graph, arch, request, model_info(graph, Path(model)), progress)
+    with _opened(cache) as store:
+        return schedule_graph(graph, arch, request, model_info(graph, Path(model)), progress, store)
+
+
+def _opened(cache: str | Path | MappingStore | None) -> AbstractContextManager[MappingStore | None]:
+    """The store of a folder, closed in the end; one that is open already stays open."""
+    return MappingStore(Path(cache)) if isinstance(cache, str | Path) else nullcontext(cache)
 
 
 def model_info(graph: Graph, path: Path) -> ModelInfo:
@@ -234,15 +287,17 @@ def schedule_graph(
     request: Request,
     model: ModelInfo,
     progress: Callable[[ProgressEvent], None] | None = None,
+    store: MappingStore | None = None,
 ) -> Schedule:
     """Search the schedule of an imported graph and assemble it."""
-    pricer = StackPricer(graph, arch, MappingCache(arch, request.objective, request.model))
+    check_rules(request.rules, graph.layers, arch)
+    pricer = StackPricer(graph, arch, MappingCache(arch, request.objective, request.model, store), request.rules)
     search = _Search(pricer, choose_stacks(graph, request, pricer), request, progress)
     search.run()
     picked = best_combination(search.choices(), request.objective)
     priced: list[StackCost] = []
     for one, choice in zip(search.searches, picked, strict=True):
-        cost = pricer.price(one.tiler.plan(choice.tile, choice.overlap))
+        cost = pricer.price(one.tiler.plan(choice.tile, choice.overlap), choice.spatial)
         assert isinstance(cost, StackCost)
         priced.append(cost)
     return _assemble(pricer, priced, search.whole_candidates(), request, model, complete=search.complete)
@@ -281,7 +336,7 @@ def _assemble(
         coverage=maker.coverage(),
         stacks=tuple(stacks),
         layers=tuple(layers),
-        notes=_notes(pricer, request),
+        notes=_notes(pricer, request, priced),
     )
     _check_sums(schedule)
     return schedule
@@ -292,7 +347,7 @@ def _layer_by_layer(whole: Sequence[Candidate | None], total: Tally) -> Baseline
     return baseline(known, total.energy_pj, total.latency_cycles) if len(known) == len(whole) else None
 
 
-def _notes(pricer: StackPricer, request: Request) -> tuple[str, ...]:
+def _notes(pricer: StackPricer, request: Request, priced: Sequence[StackCost]) -> tuple[str, ...]:
     notes = list(pricer.graph.notes)
     array = pricer.arch.array
     odd = {t.bits for t in pricer.graph.tensors.values()} - {array.input_bits, array.weight_bits}
@@ -301,6 +356,14 @@ def _notes(pricer: StackPricer, request: Request) -> tuple[str, ...]:
             f"the model stores {', '.join(map(str, sorted(odd)))}-bit tensors; costs are for the chip's precisions: "
             f"{array.input_bits}-bit inputs, {array.weight_bits}-bit weights, {array.output_bits}-bit outputs"
         )
+    if request.rules.blocks:
+        notes.append(f"parts of the mappings are fixed by {Path(request.rules.file).name}")
+        runs = (run for cost in priced for tile in cost.classes for run in tile.runs)
+        names = pricer.graph.layers
+        mapped = ((names[run.layer].name, run.extents, run.nest) for run in runs if run.nest is not None)
+        notes += idle_rules(request.rules, mapped, pricer.arch)
+    if request.spatial is Spatial.SEARCH:
+        notes.append("spatial unrollings were searched for each layer's tile; none is worse than what the chip prefers")
     if request.stacks == "one" and any(stands_alone(layer) for layer in pricer.graph.layers):
         notes.append("--stacks one: layers that cannot be fused stand in stacks of their own")
     return tuple(notes)

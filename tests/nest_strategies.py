@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import TypeVar
 
+from brute_force import count, factors, held_bits
+from hypothesis import assume
 from hypothesis import strategies as st
 
-from dfc.backend_cost.mapping_search import prime_factors
+from dfc.backend_cost.cost_model import EXACT
+from dfc.backend_cost.lattice import prime_factors
 from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work
 from dfc.hwdsl.arch import Arch, ArrayDim, Memory, OperationalArray
 from dfc.hwdsl.ports import allocate, make_ports
@@ -80,10 +83,57 @@ def cases(draw: st.DrawFn, most: int = LANE_STEPS) -> Case:
     operands = _operands(draw, shape, loops, used)
     strides, dilations, pads, inputs = _windows(draw, shape, loops)
     nest = Nest(loops, strides, dilations, operands, unrolled, shape.work, pads, inputs)
-    mapping = _mapping(draw, nest)
+    mapping = draw_mapping(draw, nest)
     pairs = [(i, m) for i, operand in enumerate(operands) for m in range(len(operand.memories) - 1)]
     doubled = frozenset(pair for pair in pairs if draw(st.booleans()))
     return Case(nest, arch, mapping, doubled)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A nest whose best mapping on an accelerator is to be found."""
+
+    nest: Nest
+    arch: Arch
+
+
+@st.composite
+def problems(draw: st.DrawFn, most: int) -> Problem:
+    """A problem of at most ``most`` mappings with 2 to 6 prime factors, on memories that are rather small."""
+    shape = draw(st.sampled_from(SHAPES[:6] + SHAPES))
+    loops = _products(draw, shape)
+    array_dims = tuple(ArrayDim(name, draw(st.integers(2, 4))) for name in "AB"[: draw(st.sampled_from((2, 1, 0)))])
+    unrolled = _unrolled(draw, shape, loops, array_dims, 1 << 20)
+    arch, used = _arch(draw, array_dims)
+    operands = _operands(draw, shape, loops, used)
+    strides, dilations, pads, inputs = _windows(draw, shape, loops)
+    nest = Nest(loops, strides, dilations, operands, unrolled, shape.work, pads, inputs)
+    assume(2 <= len(factors(nest)) <= 6 and most // 100 <= count(nest) <= most)
+    return Problem(nest, _tight(draw, nest, arch))
+
+
+def _products(draw: st.DrawFn, shape: Shape) -> tuple[int, ...]:
+    """Sizes of 3 to 7 prime factors, some of them less one so that unrolling leaves a remainder."""
+    found = dict.fromkeys(shape.loops, 1)
+    for _ in range(draw(st.integers(4, 8))):
+        dim = draw(st.sampled_from(shape.loops))
+        found[dim] *= draw(st.sampled_from((2, 2, 3) if dim in KERNEL_DIM else (2, 2, 2, 3, 3, 5)))
+    return sizes(**{d.name: n - (n > 3 and draw(st.sampled_from((0, 0, 0, 1)))) for d, n in found.items()})
+
+
+def _tight(draw: st.DrawFn, nest: Nest, arch: Arch) -> Arch:
+    """The accelerator with memories as large as some mapping needs them, and a little more or less."""
+    needed = dict.fromkeys(range(len(arch.memories)), 0)
+    for (_, memory), bits in held_bits(nest, arch, draw_mapping(draw, nest), EXACT).items():
+        needed[memory] += bits
+    scale = draw(st.sampled_from((1.0, 1.0, 1.0, 1.0, 1.25, 1.5, 0.9)))
+    memories = [
+        replace(m, fetch_new=False, size_bits=max(1, int(needed[i] * scale))) for i, m in enumerate(arch.memories)
+    ]
+    tops = {o.memories[-1] for o in nest.operands}
+    for top in tops:  # what lives there has to fit whole
+        memories[top] = replace(memories[top], size_bits=max(memories[top].size_bits, needed[top]))
+    return replace(arch, memories=tuple(memories))
 
 
 def _sizes(draw: st.DrawFn, shape: Shape, budget: int) -> tuple[int, ...]:
@@ -195,7 +245,8 @@ def _windows(draw: st.DrawFn, shape: Shape, loops: tuple[int, ...]) -> tuple[tup
     return strides, dilations, pads, extents
 
 
-def _mapping(draw: st.DrawFn, nest: Nest) -> Mapping:
+def draw_mapping(draw: st.DrawFn, nest: Nest) -> Mapping:
+    """Any mapping of a nest: its loops in any order, with some split less far than possible."""
     factors: list[Loop] = []
     for dim in Dim:
         primes = draw(st.permutations(prime_factors(nest.temporal[dim])))

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from loma import loop_factors
 from nest_strategies import Case, cases
 
 from dfc.backend_cost import evaluate
 from dfc.backend_cost.cost_model import DEFINES, EXACT, MODELS, CostModel
 from dfc.backend_cost.evaluate import Batch
-from dfc.backend_cost.mapping_search import MappingCost, loop_factors, price_mapping
+from dfc.backend_cost.mapping_cost import MappingCost, price_mapping
 from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work, spatial_levels
 from dfc.backend_cost.tables import Tables, build_tables
 from dfc.backend_cost.timing import exact_latency, granted_buffers

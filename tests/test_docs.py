@@ -16,7 +16,7 @@ import pytest
 import typer
 
 import dfc
-from dfc import cli_output, cli_values, files, frontend
+from dfc import cli_cache, cli_output, cli_values, files, frontend
 from dfc.cli import app
 from dfc.hwdsl import parse_arch
 from dfc.report import render
@@ -73,7 +73,7 @@ def test_every_code_is_documented_and_no_other() -> None:
 
 
 def test_meanings_are_those_of_the_code() -> None:
-    for codes in (frontend.CODES, files.CODES, cli_values.CODES, cli_output.CODES):
+    for codes in (frontend.CODES, files.CODES, cli_values.CODES, cli_cache.CODES, cli_output.CODES):
         for code, meaning in codes.items():
             assert error_table()[code].replace("`", "") == meaning, code
 

@@ -14,7 +14,7 @@ from nest_strategies import Case, cases
 from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
 from dfc.backend_cost.evaluate import Batch, effective_cuts
 from dfc.backend_cost.explain import model_flows
-from dfc.backend_cost.mapping_search import price_mapping
+from dfc.backend_cost.mapping_cost import price_mapping
 from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work
 from dfc.backend_cost.simulate import simulate, simulate_words
 from dfc.backend_cost.tables import Tables, build_tables

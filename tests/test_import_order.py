@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "frontend": {"errors", "ir"},
     "hwdsl": {"errors", "ir"},
     "passes": {"errors", "ir"},
-    "backend_cost": {"errors", "ir", "hwdsl", "passes"},
+    "backend_cost": {"errors", "_version", "ir", "hwdsl", "passes"},
 }
 ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost")
 

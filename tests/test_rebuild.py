@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import dfc
 from dfc.backend_cost.explain import explain
-from dfc.backend_cost.mapping_search import price_mapping
+from dfc.backend_cost.mapping_cost import price_mapping
 from dfc.backend_cost.rebuild import read_problem, rebuild
 from dfc.backend_cost.schedule import ModelInfo, NestEntry, Schedule, TileLayer
 from dfc.backend_cost.simulate_compare import compare
@@ -174,7 +174,8 @@ def set_at(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
         ("CLI063", "in use on average", set_at("nest", "unrolled", 0, value=["D1", "K", 8, 9])),
         ("CLI063", "a stride", set_at("nest", "strides", value=[1, 0, 1])),
         ("CLI051", "no loop", set_at("loops", 0, value="C two")),
-        ("CLI051", "over C make 3", set_at("loops", 0, value="C 3")),
+        ("CLI051", "over FX make 2", set_at("loops", 1, value="FX 2")),
+        ("CLI051", "over FX make 7", set_at("loops", 1, value="FX 7")),
         ("CLI051", "cuts of O", set_at("cuts", "O", value=[5, 3])),
         ("CLI051", "cuts of O", set_at("cuts", "O", value=[-1, 5])),
         ("CLI051", "cuts of W", set_at("cuts", "W", value=[0, 4])),

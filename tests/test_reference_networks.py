@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import reference
 from example_models import build
+from loma import LomaCache
 
-from dfc.backend_cost.engine import MappingCache, StackCost, StackPricer
-from dfc.backend_cost.mapping_search import Objective
+from dfc.backend_cost.engine import StackCost, StackPricer
 from dfc.frontend import import_model
 from dfc.hwdsl import load_arch
 from dfc.ir import Graph
@@ -54,7 +54,7 @@ def graph_of(network: str) -> Graph:
 def test_point(point: dict[str, Any]) -> None:
     graph = graph_of(point["workload"])
     arch = load_arch(CHIPS[point["hw"]])
-    pricer = StackPricer(graph, arch, MappingCache(arch, Objective.ENERGY))
+    pricer = StackPricer(graph, arch, LomaCache(arch))
     cuts = find_layers(graph, [f"L{c}" for c in point["stack_cuts"]]) if point["kind"] != "sl" else []
     stacks = single_layer_stacks(graph) if point["kind"] == "sl" else cut_after(graph, cuts)
     found = [pricer.price(Tiler(graph, s).plan((point["tile_x"], point["tile_y"]), Overlap.CACHED)) for s in stacks]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import reference
+from loma import LomaCache
 
 from dfc.backend_cost.copies import Copy, Place, price_copies
-from dfc.backend_cost.engine import MappingCache, StackCost, StackPricer
-from dfc.backend_cost.mapping_search import Objective
+from dfc.backend_cost.engine import StackCost, StackPricer
 from dfc.hwdsl import load_arch
 from dfc.ir import Role
 from dfc.passes.stacks import cut_after
@@ -38,7 +38,7 @@ def name_of(point: dict[str, Any]) -> str:
 def pricing() -> tuple[StackPricer, Tiler]:
     arch = load_arch("meta_proto_df")
     graph = import_graph(MODEL)
-    pricer = StackPricer(graph, arch, MappingCache(arch, Objective.ENERGY))
+    pricer = StackPricer(graph, arch, LomaCache(arch))
     (stack,) = cut_after(graph, [])
     return pricer, Tiler(graph, stack)
 

@@ -258,7 +258,7 @@ def test_too_large_says_how_large_and_what_helps() -> None:
     ("order", "cuts"),
     [
         ("K2", ((1,), (1,), (1,))),  # C is missing
-        ("K2 C3 OX2", ((3,), (3,), (3,))),  # a loop too many
+        ("K2 C2", ((2,), (2,), (2,))),  # too few steps
         ("K2 C3", ((2,), (2,))),  # an operand without cuts
         ("K2 C3", ((2,), (2,), (1, 2))),  # a memory too many
         ("K2 C3", ((2,), (2,), (1,))),  # the outermost does not hold all

@@ -1,0 +1,368 @@
+"""The space of a nest's mappings: which cuts there are, where they may lie, and how chains become mappings.
+
+A mapping is a chain of points of the lattice, one for each operand and memory below its uppermost, and an order of the
+loops between them. What may lie below a memory is limited by its size; operands that share it share the room. Sums take
+more room while they are partial, which the cut before decides: the space falls into regions, by the first of the
+output's cuts that has all reductions below it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property, lru_cache
+from itertools import chain as chain_from
+from itertools import combinations, pairwise, product
+from math import factorial, prod
+
+import numpy as np
+
+from dfc.backend_cost.chains import ChainProblem
+from dfc.backend_cost.cost_model import CostModel
+from dfc.backend_cost.evaluate import Batch, link_pj
+from dfc.backend_cost.lattice import Lattice, lattice
+from dfc.backend_cost.mapping_cost import TooSmall
+from dfc.backend_cost.nest import Mapping, Nest, spatial_levels
+from dfc.backend_cost.tables import Bools, CutTable, Floats, Ints, Tables, build_tables
+from dfc.backend_cost.timing_tables import TimeTables
+from dfc.hwdsl.arch import Arch
+from dfc.ir import Dim
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A part of the space in which the room that everything takes is known.
+
+    bits:    what each cut's memory holds for its operand, (cuts, points).
+    room:    bits that cuts may use of each memory; what operands hold whole there is taken off.
+    allowed: where each cut may lie as far as it alone is concerned, (cuts, points).
+    """
+
+    bits: Ints
+    room: dict[int, int]
+    allowed: Bools
+
+    def restricted(self, allowed: Bools) -> Region:
+        """The same with fewer points."""
+        return replace(self, allowed=allowed)
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """Energy that cut ``inner`` saves when cut ``outer`` has sums start from zero: a product of both.
+
+    saving_pj: per point of the inner cut (the same everywhere for the innermost boundary).
+    factor:    per point of the outer cut.
+    """
+
+    inner: int  # -1: the boundary at the array
+    outer: int
+    saving_pj: Floats
+    factor: Floats
+
+
+class Order(Enum):
+    """How the loops between two cuts are ordered.
+
+    STAY:           first those that leave the operand of the cut below where it is: its stays become longer.
+    MOVE:           first those that move all operands on that are cut below: every cut stays where it is.
+    MOVE_IDLE_LAST: so, but loops that leave the operand of the cut above where it is come late.
+    IDLE_LAST:      these last, whatever the cut below.
+    """
+
+    STAY = 0
+    MOVE = 1
+    MOVE_IDLE_LAST = 2
+    IDLE_LAST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Cuts of chains from the innermost outwards.
+
+    at: exponents (rows, cuts, axes). idle: axes that leave the cut's operand where it is. stuck: the same for any
+    operand that is cut at the same point.
+    """
+
+    at: Ints
+    idle: Bools
+    stuck: Bools
+
+
+@lru_cache(maxsize=4096)
+def _arrangements(steps: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """All orders of ``steps[a]`` loops along each axis a."""
+    if not any(steps):
+        return ((),)
+    return tuple(
+        (a, *rest) for a, n in enumerate(steps) if n for rest in _arrangements((*steps[:a], n - 1, *steps[a + 1 :]))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class MappingSpace:
+    """All mappings of a nest on a chip under a model."""
+
+    nest: Nest
+    arch: Arch
+    model: CostModel
+    lattice: Lattice
+    tables: Tables
+    cuts: tuple[tuple[int, int], ...]  # (operand, level of the memory below)
+
+    @cached_property
+    def chains(self) -> ChainProblem:
+        """The lattice and the number of cuts per operand."""
+        counts = [len(o.memories) - 1 for o in self.nest.operands]
+        return ChainProblem(self.lattice.shape, np.array(counts, dtype=np.int64))
+
+    @cached_property
+    def times(self) -> TimeTables:
+        """Durations of steps and transfers at all points."""
+        return TimeTables(self.tables, self.lattice.points)
+
+    @cached_property
+    def by_cut(self) -> CutTable:
+        """What every cut costs and holds."""
+        return self.tables.by_cut()
+
+    @property
+    def energy_pj(self) -> Floats:
+        """Energy that each cut costs at each point, (cuts, points), couplings left out."""
+        return self.by_cut.energy_pj
+
+    @cached_property
+    def sharing(self) -> dict[int, list[int]]:
+        """Cuts by the memory that they fill."""
+        found: dict[int, list[int]] = {}
+        for k, (i, m) in enumerate(self.cuts):
+            found.setdefault(self.nest.operands[i].memories[m], []).append(k)
+        return found
+
+    @cached_property
+    def couplings(self) -> list[Coupling]:
+        """Pairs of cuts of the output whose energies do not simply add up."""
+        found: list[Coupling] = []
+        if not any(t.operand.is_output and t.traffic.fresh_starts for t in self.tables.operands):
+            return found
+        place = {cut: k for k, cut in enumerate(self.cuts)}
+        ones = np.ones(len(self.lattice.points))
+        for i, table in enumerate(self.tables.operands):
+            for link in table.links if table.operand.is_output else ():
+                for outer, words, factor in link.coupled:
+                    inner = place[i, link.boundary - 1] if link.boundary else -1
+                    saving = words * link_pj(self.tables, link) * ones
+                    found.append(Coupling(inner, place[i, outer - 1], saving, factor * ones))
+        return found
+
+    @cached_property
+    def irrelevant(self) -> Bools:
+        """Whether a loop along each axis of the lattice leaves each cut's operand where it is, (cuts, axes)."""
+        rows = [[self.nest.operands[i].irrelevant(loop.dim) for loop in self.lattice.loops] for i, _ in self.cuts]
+        return np.array(rows, dtype=bool).reshape(len(self.cuts), len(self.lattice.loops))
+
+    def regions(self, allowed: Bools | None = None) -> list[Region] | TooSmall:
+        """The parts of the space in which something fits, or the memory that is too small for anything.
+
+        ``allowed`` (cuts, points) limits where cuts may lie beforehand.
+        """
+        found: list[Region] = []
+        shortest: tuple[int, int, TooSmall] | None = None
+        for region in self._regions():
+            if allowed is not None:
+                region = region.restricted(region.allowed & allowed)
+            fitted, short = self._fitted(region)
+            if short is None:
+                found.append(fitted)
+            elif shortest is None or short[:2] < shortest[:2]:
+                shortest = short
+        if found or shortest is None:
+            return found
+        return shortest[2]
+
+    def _regions(self) -> list[Region]:
+        output = self.nest.operands[0]
+        reductions = [d for d in Dim if output.irrelevant(d)]
+        complete = self.lattice.complete(reductions)
+        inner = [k for k, (i, _) in enumerate(self.cuts) if i == 0]
+        at_array = bool(complete[0])  # nothing to reduce in time
+        regions: list[Region] = []
+        for first in [0] if at_array else range(len(inner) + 1):
+            bits = self.by_cut.bits.copy()
+            allowed = np.ones(bits.shape, dtype=bool)
+            room = {m: self.arch.memories[m].size_bits for o in self.nest.operands for m in o.memories}
+            for i, (table, operand) in enumerate(zip(self.tables.operands, self.nest.operands, strict=True)):
+                for m, memory in enumerate(operand.memories):
+                    partial = i == 0 and self._partial(m, (not at_array) and m <= first)
+                    if m == len(operand.memories) - 1:
+                        room[memory] -= int(table.alloc_bits[m][partial][-1])
+                    elif partial:
+                        row = self.cuts.index((i, m))
+                        bits[row] = self.by_cut.partial_bits[row]
+            if not at_array:
+                for k in inner:
+                    allowed[k] = ~complete if k < inner[0] + first else complete
+            regions.append(Region(bits, room, allowed))
+        return regions
+
+    def _partial(self, level: int, in_time: bool) -> bool:
+        """Whether the output's memory takes sums that are not complete.
+
+        The reference forgets those that lanes above still have to add.
+        """
+        if in_time or not self.model.whole_lanes:
+            return in_time
+        output = self.nest.operands[0]
+        gaps = spatial_levels(self.nest, output, self.arch)
+        return any(output.irrelevant(u.loop) and u.lanes > 1 for gap in gaps[level + 1 :] for u in gap)
+
+    def _fitted(self, region: Region) -> tuple[Region, tuple[int, int, TooSmall] | None]:
+        """The region without points that leave no room for the others' least; (rank, bits short, what is too small)."""
+        allowed = region.allowed.copy()
+        huge = np.iinfo(np.int64).max // 16
+        least = np.where(allowed, region.bits, huge).min(axis=1, initial=huge)
+        short: tuple[int, int, TooSmall] | None = None
+        for memory, room in region.room.items():
+            members = self.sharing.get(memory, [])
+            over = sum(int(least[k]) for k in members) - room
+            if over > 0:
+                size = self.arch.memories[memory].size_bits
+                if short is None or over > short[1]:
+                    short = (1, over, TooSmall(memory, min(size + over, huge)))
+            for k in members:
+                allowed[k] &= region.bits[k] <= least[k] - over
+        return region.restricted(allowed), short
+
+    def fits(self, region: Region, chains: Ints) -> Bools:
+        """Whether all that the chains (rows, cuts) put below shared memories finds room."""
+        good = np.ones(len(chains), dtype=bool)
+        for memory, members in self.sharing.items():
+            if len(members) > 1:
+                used = sum(region.bits[k][chains[:, k]] for k in members)
+                good &= used <= region.room[memory]
+        return good
+
+    def chain_energy_pj(self, chains: Ints) -> Floats:
+        """Total energy of chains (rows, cuts)."""
+        total = np.full(len(chains), self.tables.fixed_pj)
+        for k in range(len(self.cuts)):
+            total = total + self.energy_pj[k][chains[:, k]]
+        for c in self.couplings:
+            at = chains[:, c.inner] if c.inner >= 0 else np.zeros(len(chains), dtype=np.int64)
+            total = total - c.saving_pj[at] * c.factor[chains[:, c.outer]]
+        return total
+
+    def ranked(self, chains: Ints) -> _Ranked:
+        """The chains' cuts from the innermost outwards."""
+        degree = self.lattice.degree[chains]
+        order = np.argsort(degree, axis=1, kind="stable")
+        degree = np.take_along_axis(degree, order, axis=1)
+        at = self.lattice.exponents[np.take_along_axis(chains, order, axis=1)]
+        idle = self.irrelevant[order]
+        same = degree[:, :, None] == degree[:, None, :]
+        stuck = (same[:, :, :, None] & idle[:, None]).any(axis=2)
+        return _Ranked(at, idle, stuck)
+
+    def closed(self, chains: Ints) -> Bools:
+        """Whether some order leaves every cut where it is: the next loop moves all operands on that are cut there.
+
+        A cut right below a loop that leaves its operand where it is might as well lie beyond that loop.
+        """
+        ranked = self.ranked(chains)
+        top = np.broadcast_to(self.lattice.exponents[-1], ranked.at[:, :1].shape)
+        beyond = np.concatenate([ranked.at[:, 1:], top], axis=1) > ranked.at
+        moves = np.logical_or(~beyond.any(axis=2), (beyond & ~ranked.stuck).any(axis=2))
+        good: Bools = np.logical_and.reduce(moves, axis=1)
+        return good
+
+    def orders(self, chains: Ints, order: Order) -> Ints:
+        """An order of the lattice's loops for each chain, innermost first: (rows, loops) of axes."""
+        shape = self.lattice.shape
+        axes = np.repeat(np.arange(len(self.lattice.loops)), shape[: len(self.lattice.loops)] - 1)
+        if len(axes) == 0 or not self.cuts:
+            return np.broadcast_to(axes, (len(chains), len(axes)))
+        copy = np.concatenate([np.arange(n - 1, dtype=np.int64) for n in shape])
+        rows = np.arange(len(chains))[:, None]
+        ranked = self.ranked(chains)
+        segment = (ranked.at[:, :, axes] <= copy).sum(axis=1)  # rows, loops: cuts that lie below the loop
+        inner, outer = np.maximum(segment - 1, 0), np.minimum(segment, len(self.cuts) - 1)
+        stuck = ranked.stuck[rows, inner, axes] & (segment > 0)
+        idle = ranked.idle[rows, inner, axes] & (segment > 0)
+        above = ranked.idle[rows, outer, axes] & (segment < len(self.cuts))
+        score = {
+            Order.STAY: 2 * ~idle + ~above,
+            Order.MOVE: 2 * stuck + ~above,
+            Order.MOVE_IDLE_LAST: 2 * stuck + above,
+            Order.IDLE_LAST: 2 * above + stuck,
+        }[order]
+        return np.take(axes, np.argsort(segment * 4 + score, axis=1, kind="stable"))
+
+    def neighbours(self, chain: Ints) -> Ints:
+        """Chains that differ from one in a cut, or in two or all cuts at one point, moved together: (rows, cuts)."""
+        exponents = self.lattice.exponents
+        at = exponents[chain]
+        above = np.logical_and.reduce(exponents[None] >= at[:, None], axis=2)  # cuts, points
+        below = np.logical_and.reduce(exponents[None] <= at[:, None], axis=2)
+        together = [tuple(np.flatnonzero(chain == p).tolist()) for p in sorted(set(chain.tolist()))]
+        groups = {(k,) for k in range(len(chain))}.union(together, *(combinations(g, 2) for g in together))
+        found = [chain[None]]
+        for group in sorted(groups):
+            ok = np.ones(len(exponents), dtype=bool)
+            for j, (operand, level) in enumerate(self.cuts):
+                if j in group:
+                    continue
+                same = [self.cuts[k][1] for k in group if self.cuts[k][0] == operand]
+                over, under = any(m > level for m in same), any(m < level for m in same)
+                ok &= above[j] | below[j]
+                ok &= above[j] | (not over)
+                ok &= below[j] | (not under)
+            points = np.flatnonzero(ok)
+            rows = np.repeat(chain[None], len(points), axis=0)
+            rows[:, list(group)] = points[:, None]
+            found.append(rows)
+        return np.concatenate(found)
+
+    def all_orders(self, chain: Ints, most: int) -> Ints | None:
+        """All orders of the loops that pass a chain's cuts, (orders, loops), or None if they are more than ``most``."""
+        degree = self.lattice.degree
+        points = [0, *sorted(set(chain.tolist()), key=lambda p: int(degree[p])), self.lattice.top]
+        parts: list[list[tuple[int, ...]]] = []
+        total = 1
+        for low, high in pairwise(points):
+            steps = (self.lattice.exponents[high] - self.lattice.exponents[low]).tolist()
+            total *= factorial(sum(steps)) // prod(factorial(n) for n in steps)
+            if total > most:
+                return None
+            parts.append(list(_arrangements(tuple(steps))))
+        rows = [tuple(chain_from.from_iterable(choice)) for choice in product(*parts)]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+
+    def batch(self, chains: Ints, orders: Ints) -> Batch:
+        """Chains with orders of loops as a batch over the tables' points."""
+        stride = np.ones(len(self.lattice.shape), dtype=np.int64)
+        stride[:-1] = np.cumprod(self.lattice.shape[::-1])[:-1][::-1]
+        point = np.zeros((len(chains), orders.shape[1] + 1), dtype=np.int64)
+        point[:, 1:] = np.cumsum(stride[orders], axis=1)
+        dims = np.array([loop.dim for loop in self.lattice.loops], dtype=np.int64)
+        degree = self.lattice.degree
+        cuts: list[Ints] = []
+        for i, operand in enumerate(self.nest.operands):
+            mine = [k for k, (o, _) in enumerate(self.cuts) if o == i]
+            top = np.full((len(chains), 1), orders.shape[1], dtype=np.int64)
+            cuts.append(np.concatenate([degree[chains[:, mine]], top], axis=1))
+            assert cuts[-1].shape[1] == len(operand.memories)
+        return Batch(dims[orders] if len(dims) else orders, point, tuple(cuts))
+
+    def mapping(self, batch: Batch, order: Ints, row: int) -> Mapping:
+        """A row of a batch as a mapping."""
+        axes: list[int] = order.tolist()
+        cuts = tuple(tuple(int(x) for x in c[row]) for c in batch.cuts)
+        return Mapping(tuple(self.lattice.loops[a] for a in axes), cuts)
+
+
+def mapping_space(nest: Nest, arch: Arch, model: CostModel) -> MappingSpace:
+    """The space of a nest's mappings."""
+    points = lattice(nest.temporal)
+    tables = build_tables(nest, arch, points.points, model, points.grid)
+    cuts = tuple((i, m) for i, o in enumerate(nest.operands) for m in range(len(o.memories) - 1))
+    return MappingSpace(nest, arch, model, points, tables, cuts)

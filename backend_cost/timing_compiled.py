@@ -1,0 +1,146 @@
+"""The latency of the exact model and the second buffers in compiled code: flat arrays for ``_timing.c``.
+
+``timing_rows.py`` is the same in NumPy, and used where no compiler was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from dfc.backend_cost.evaluate import Batch
+from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
+from dfc.backend_cost.timing_tables import BoundaryTimes, Port, TimeTables, Transfer
+
+try:
+    from dfc.backend_cost import _timing
+except ImportError:  # installed without a compiler
+    _timing = None  # type: ignore[assignment]
+
+_found: ModuleType | None = _timing
+COMPILED = _found is not None
+
+_IDENTITY = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _FlatTimes:
+    """What does not depend on the mapping, as ``_timing.c`` reads it; ``small`` enough for its fixed sizes."""
+
+    layout: Ints
+    numbers: Floats
+    values: Floats  # (points, flows + boundaries): mean cycles per stay of each flow, how many stays get sums back
+    small: bool
+
+
+_FLAT: WeakKeyDictionary[TimeTables, _FlatTimes] = WeakKeyDictionary()
+
+
+def _transfers(times: BoundaryTimes) -> list[tuple[int, Transfer]]:
+    return [(kind, t) for kind, t in enumerate((times.fetch, times.back, times.up)) if t is not None]
+
+
+def _steps(times: TimeTables, ports: list[Port]) -> list[float]:
+    found: list[float] = []
+    for returning in (False, True):
+        cycles, busy = times.step_cycles(returning)
+        found += [cycles, *(busy.get(p, 0.0) for p in ports)]
+    return found
+
+
+def _flat(times: TimeTables) -> _FlatTimes:
+    """The flat arrays of some times, made once."""
+    known = _FLAT.get(times)
+    if known is not None:
+        return known
+    flows = [(i, b.operand, kind, t) for i, b in enumerate(times.boundaries) for kind, t in _transfers(b)]
+    ports = sorted({p for _, _, _, t in flows for p in t.ports})
+    number = {p: i for i, p in enumerate(ports)}
+    sets = [(operand, t.ports, set(t.ports)) for _, operand, _, t in flows]
+    contested = [any(mine & other and o != p for p, _, other in sets) for o, _, mine in sets]
+    pairs = sorted({f for _, f, mine in sets if any(mine & other and f != g for _, g, other in sets)})
+    first = np.cumsum([0, *(len(t.operand.memories) for t in times.tables.operands)])
+    operands = len(times.tables.operands)
+    layout = [len(times.boundaries), operands, len(flows), len(ports), len(pairs), int(first[-1])]
+    for b in times.boundaries:
+        layout += [b.operand, b.boundary, int(first[b.operand]) + b.boundary - 1]
+    for (i, _, kind, t), meets in zip(flows, contested, strict=True):
+        layout += [i, kind, *(number[p] for p in t.ports), meets]
+    for pair in pairs:
+        layout += [number[p] for p in pair]
+    nothing = np.zeros(len(flows[0][3].cycles))
+    shares = [nothing if b.back is None else b.back.share for b in times.boundaries]
+    values = np.stack([*(t.cycles * t.share for _, _, _, t in flows), *shares], axis=1)
+    numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles)]
+    flat = _FlatTimes(
+        np.array(layout, dtype=np.int64),
+        np.array(numbers + _steps(times, ports)),
+        np.ascontiguousarray(values),
+        _small(layout[:5]),
+    )
+    _FLAT[times] = flat
+    return flat
+
+
+def _small(counts: list[int]) -> bool:
+    assert _timing is not None
+    most = _timing.MOST_BOUNDARIES, _timing.MOST_OPERANDS, _timing.MOST_FLOWS, _timing.MOST_PORTS, _timing.MOST_PAIRS
+    return all(n <= m for n, m in zip(counts, most, strict=True))
+
+
+def compiled_cycles(
+    times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], at_point: Ints | None
+) -> tuple[Floats, Floats, Floats] | None:
+    """(running, loading, offloading) of each mapping, as ``Rows.run``; None where compiled code cannot tell.
+
+    ``at_point`` says where in ``times`` each of the tables' points stands; None: the points are the same.
+    """
+    if _timing is None or not (flat := _flat(times)).small:
+        return None
+    found = np.empty((3, len(batch.point)))
+    if len(batch.point):
+        _timing.run(
+            flat.layout,
+            flat.numbers,
+            flat.values,
+            times.tables.stays,
+            times.tables.cycles,
+            _IDENTITY if at_point is None else at_point,
+            np.ascontiguousarray(batch.point, dtype=np.int64),
+            np.concatenate(cuts, axis=1, dtype=np.int64),
+            np.concatenate(double, axis=1, dtype=bool),
+            found,
+        )
+    return found[0], found[1], found[2]
+
+
+def compiled_grants(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[Bools, ...] | None:
+    """As ``granted_buffers``; None where compiled code cannot tell."""
+    memories = [m for t in tables.operands for m in t.operand.memories]
+    if _timing is None or len(memories) > _timing.MOST_HELD:
+        return None
+    slots = {memory: i for i, memory in enumerate(dict.fromkeys(memories))}
+    places = [(slots[m], not level) for t in tables.operands for level, m in enumerate(t.operand.memories)]
+    chips = [tables.arch.memories[m] for m in slots]
+    parts = [
+        part
+        for table in tables.operands
+        for bits, reduces in zip(table.alloc_bits, table.reduces, strict=False)
+        for part in (*bits, reduces)
+    ]
+    found = np.empty((len(batch.point), len(memories)), dtype=bool)
+    if len(batch.point):
+        _timing.granted(
+            np.array(places, dtype=np.int64),
+            np.array([m.size_bits for m in chips], dtype=np.float64),
+            np.array([min(m.read_bits_per_cycle, m.write_bits_per_cycle) for m in chips], dtype=np.float64),
+            tuple(parts),
+            np.ascontiguousarray(batch.point, dtype=np.int64),
+            np.concatenate(cuts, axis=1, dtype=np.int64),
+            found,
+        )
+    ends = np.cumsum([len(t.operand.memories) for t in tables.operands])[:-1].tolist()
+    return tuple(np.split(found, ends, axis=1))

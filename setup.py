@@ -1,0 +1,20 @@
+"""The compiled parts of the mapping search; where there is no compiler, the install goes on without it."""
+
+from setuptools import Extension, setup
+
+
+def extension(name: str) -> Extension:
+    """A compiled part, for every Python from 3.11 on."""
+    return Extension(
+        f"dfc.backend_cost.{name}",
+        [f"backend_cost/{name}.c"],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")],
+        py_limited_api=True,
+        optional=True,
+    )
+
+
+setup(
+    ext_modules=[extension("_chains"), extension("_timing")],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
