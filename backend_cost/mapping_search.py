@@ -27,8 +27,8 @@ from dfc.ir import Sizes
 #: chains of equal energy of which the fastest is taken
 TIES = 64
 #: chains that are listed at once; those of them that no other chain stands for are timed if they are no more than this
-LISTED = (400, 6_000, 60_000)
-TIMED = (300, 3_000, 30_000)
+LISTED = (400, 6_000, 200_000)
+TIMED = (300, 3_000, 60_000)
 #: chains to start from: best for random weights of what counts
 MIXTURES = 32
 #: steps of the dual bound
@@ -278,7 +278,7 @@ class _Search:
             fast.time(self._mixtures(floors, least.energy_pj))
             bound = fast._settle(floors, least)
             assert fast.best is not None
-            if bound > self.max_cycles + 1e-6:
+            if min(bound, fast.best[2]) > self.max_cycles + 1e-6:
                 return np.inf
             self.offer(fast.best[0])
         self._improve()
@@ -471,10 +471,10 @@ def search_mapping(
     if objective is Objective.ENERGY and max_cycles is None:
         least_pj = min(least.energy_pj for _, least in problems)
         rivals = [p for p in problems if p[1].bound_pj <= least_pj * (1 + TIE)]
-        best = _best_of([search.energy(least) for search, least in rivals], objective)
+        best = _best_of([(search, search.energy(least)) for search, least in rivals], objective)
         assert best is not None
         return best
-    best = _best_of([search.search(least) for search, least in problems], objective)
+    best = _best_of([(search, search.search(least)) for search, least in problems], objective)
     if best is None:
         raise InfeasibleError(
             "MAP030",
@@ -500,12 +500,13 @@ def _problem(
     return nothing if least is None else (_Search(space, regions, *goal, rules), least)
 
 
-def _best_of(found: list[MappingCost | None], objective: Objective) -> MappingCost | None:
+def _best_of(found: list[tuple[_Search, MappingCost | None]], objective: Objective) -> MappingCost | None:
     """The best of several nests' best mappings, and a gap that holds for all of them."""
     scored: list[tuple[float, float, float, MappingCost]] = []
-    for cost in found:
-        if cost is not None:
-            cycles, energy = float(cost.latency_cycles), cost.energy_pj
+    for search, cost in found:
+        if cost is not None and search.best is not None:
+            timed, row, _ = search.best
+            cycles, energy = float(timed.times.total[row]), cost.energy_pj  # before rounding
             score = {Objective.ENERGY: energy, Objective.LATENCY: cycles, Objective.EDP: cycles * energy}[objective]
             scored.append((score, energy, cycles, cost))
     if not scored:

@@ -219,8 +219,8 @@ def compile_command(
     bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
     folder = out or default_folder(model)
     check_folder(folder)
-    kept = cache_folder(cache, off=no_cache)
     try:
+        kept = cache_folder(cache, off=no_cache)
         from dfc.cli_cache import cache_of_run
         from dfc.pipeline import compile as compile_model
 

@@ -37,8 +37,11 @@ def same(value: float) -> object:
 
 def check(
     problem: Problem, model: CostModel, priced: Priced, objective: Objective, max_cycles: int | None = None
-) -> None:
-    """The search's answer has the value and the ties of the list of all mappings, and costs what it says."""
+) -> bool:
+    """The search's answer has the value and the ties of the list of all mappings, and costs what it says.
+
+    Returns whether it is proved; where a gap is left, which energy alone never has, the gap has to be true.
+    """
     nest, arch = problem.nest, problem.arch
     found = search_mapping(nest, arch, objective, model, max_cycles=max_cycles)
     best = priced.best(objective, np.inf if max_cycles is None else max_cycles)
@@ -46,19 +49,25 @@ def check(
         assert isinstance(found, TooSmall)
         assert found.memory in {m for o in nest.operands for m in o.memories}
         assert found.needed_bits > arch.memories[found.memory].size_bits
-        return
+        return True
     assert isinstance(found, MappingCost)
     mapping = found.mapping
-    assert Counter(mapping.loops) == Counter(factors(nest))
+    assert Counter(mapping.loops) == Counter(factors(nest.with_steps(mapping.steps)))
     assert all(list(cuts) == sorted(cuts) and cuts[-1] == len(mapping.loops) for cuts in mapping.cuts)
     assert fits(nest, arch, mapping, model)
-    assert found.gap == 0.0
+    assert found.gap is not None
     mine = price_one(nest, arch, mapping, model)
     if max_cycles is not None:
         assert mine.cycles <= max_cycles + 1e-6
-    agree(mine, best, objective)
+    if found.gap == 0.0:
+        agree(mine, best, objective)
+    else:
+        assert objective is not Objective.ENERGY or max_cycles is not None
+        score = {Objective.ENERGY: mine.energy_pj, Objective.LATENCY: mine.cycles, Objective.EDP: mine.score}[objective]
+        assert best.score >= score * (1 - found.gap) * (1 - 1e-9) - 1
     assert replace(found, gap=None) == price_mapping(nest, arch, mapping, model)
     assert found.energy_pj == same(mine.energy_pj)
+    return found.gap == 0.0
 
 
 def agree(mine: Best, best: Best, objective: Objective) -> None:
@@ -125,7 +134,7 @@ def test_listed_as_counted(problem: Problem) -> None:
     assert prod(loop.size for loop in listed[0]) == nest.cycles
     cuts = prod(comb(len(listed[0]) + len(o.memories) - 1, len(o.memories) - 1) for o in nest.operands)
     assert count(nest) == len(listed) * cuts
-    assert 0 < len(price_all(nest, arch, EXACT).energy_pj) <= count(nest)
+    assert 0 < len(price_all(nest, arch, DEFINES).energy_pj) <= count(nest)  # no idle steps in this model
 
 
 @pytest.mark.slow
@@ -146,16 +155,17 @@ def test_no_listed_mapping_is_better(block: int) -> None:
         for model in MODELS.values():
             priced = price_all(problem.nest, problem.arch, model)
             for objective in Objective:
-                check(problem, model, priced, objective)
+                met["open"] += not check(problem, model, priced, objective)
             limit = limit_between(priced, share)
             if limit is not None:
-                check(problem, model, priced, Objective.ENERGY, limit)
+                met["open"] += not check(problem, model, priced, Objective.ENERGY, limit)
             if model is EXACT:
                 met.update(["all", *traits(problem, priced)])
 
     for number in range(SEEDS):
         seed(block * SEEDS + number)(agrees)()
     assert met["all"] >= SEEDS * PROBLEMS
+    assert met["open"] <= 0.02 * 8 * met["all"]
     # the problems are worth solving: sizes bind, operands share memories, savings couple cuts
     assert met["bound by size"] > met["all"] / 3
     assert met["shared"] > met["all"] / 3
