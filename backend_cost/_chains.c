@@ -96,14 +96,18 @@ static void spread(const Problem *problem, double *values, int up) {
     }
 }
 
-static int below(const Problem *problem, int64_t low, int64_t high) {
+/* Whether a point lies at or below another; moved: the axes along which they differ, one bit each. */
+static int below(const Problem *problem, int64_t low, int64_t high, uint64_t *moved) {
+    uint64_t differs = 0;
     if (low > high) return 0;
     for (int a = problem->axes - 1; a >= 0; a--) {
-        int64_t n = problem->shape[a];
-        if (low % n > high % n) return 0;
+        int64_t n = problem->shape[a], from = low % n, to = high % n;
+        if (from > to) return 0;
+        differs |= (uint64_t)(from < to) << a;
         low /= n;
         high /= n;
     }
+    *moved = differs;
     return 1;
 }
 
@@ -160,7 +164,8 @@ static void trace(const Problem *problem, const double *made, const double *reac
         double value = reach[s * size + p];
         const double *m = made + s * size;
         int64_t q = 0;
-        while (q < p && !(m[q] == value && below(problem, q, p))) q++;
+        uint64_t moved;
+        while (q < p && !(m[q] == value && below(problem, q, p, &moved))) q++;
         p = q;
         int found = 0;
         for (int o = 0; o < problem->operands && !found; o++) {
@@ -211,53 +216,11 @@ static PyObject *least(PyObject *self, PyObject *args) {
     return made ? PyFloat_FromDouble(value) : PyErr_NoMemory();
 }
 
-/* result[k][p]: the least cost of a chain whose cut k lies at p. */
-static void marginals(const Problem *problem, const double *reach, const double *left, double *result) {
-    int64_t size = problem->size;
-    for (int64_t i = 0; i < problem->cuts * size; i++) result[i] = INFINITY;
-    for (int64_t s = 0; s < problem->states; s++)
-        for (int o = 0; o < problem->operands; o++) {
-            int64_t cut = made_by(problem, s, o);
-            if (cut == problem->counts[o]) continue;
-            const double *before = reach + s * size, *after = left + (s + problem->stride[o]) * size;
-            const double *e = cost_of(problem, o, cut);
-            double *r = result + (problem->first[o] + cut) * size;
-            for (int64_t p = 0; p < size; p++) {
-                double value = before[p] + e[p] + after[p];
-                r[p] = value < r[p] ? value : r[p];
-            }
-        }
-}
-
-static PyObject *through(PyObject *self, PyObject *args) {
-    PyObject *shape, *counts, *cost, *result;
-    Problem problem;
-    Py_buffer out;
-    if (!PyArg_ParseTuple(args, "OOOO", &shape, &counts, &cost, &result) || take(&problem, shape, counts, cost, 1) < 0) return NULL;
-    if (writable(result, &out, problem.cuts * problem.size * 8) < 0) {
-        release(&problem);
-        return NULL;
-    }
-    int64_t cells = problem.states * problem.size;
-    double *room = PyMem_Malloc(3 * (size_t)cells * sizeof(double));
-    if (room) {
-        Py_BEGIN_ALLOW_THREADS
-        forwards(&problem, room, room + cells);
-        backwards(&problem, room + 2 * cells);
-        marginals(&problem, room + cells, room + 2 * cells, (double *)out.buf);
-        Py_END_ALLOW_THREADS
-        PyMem_Free(room);
-    }
-    PyBuffer_Release(&out);
-    release(&problem);
-    if (!room) return PyErr_NoMemory();
-    Py_RETURN_NONE;
-}
-
 typedef struct {
     const Problem *problem;
     const double *left; /* (measures, states, points) */
     const double *limits;
+    const int64_t *idle; /* per operand the axes that leave it where it is, one bit each */
     double product;
     int measures;
     int64_t most, found, looks, most_looks;
@@ -278,12 +241,18 @@ static int affordable(const Walk *walk, const double *spent, int64_t state, int6
     return !(first * most > walk->product);
 }
 
-/* All chains within the limits, in order of operands and points; cuts at one point are made in the operands' order. */
-static void extend(Walk *walk, int64_t state, int64_t point, int last, const double *spent) {
+/* All closed chains within the limits, in order of operands and points; cuts at one point are made in the operands' order.
+ *
+ * stuck: axes that leave an operand where it is that is cut at this point. The next point has to move along another, or the
+ * cut might as well lie further out.
+ */
+static void extend(Walk *walk, int64_t state, int64_t point, int last, const double *spent, uint64_t stuck) {
     const Problem *problem = walk->problem;
     int64_t size = problem->size;
     double sum[MOST_MEASURES];
+    uint64_t moved = 0;
     if (state == problem->states - 1) {
+        if (point < size - 1 && (!below(problem, point, size - 1, &moved) || !(moved & ~stuck))) return;
         if (walk->found < walk->most) memcpy(walk->out + walk->found * problem->cuts, walk->at, problem->cuts * sizeof(int64_t));
         walk->found++;
         return;
@@ -293,35 +262,42 @@ static void extend(Walk *walk, int64_t state, int64_t point, int last, const dou
         if (cut == problem->counts[o]) continue;
         const double *e = cost_of(problem, o, cut);
         int64_t start = o < last ? point + 1 : point;
+        uint64_t idle = (uint64_t)walk->idle[o];
         if (walk->looks > walk->most_looks) return;
         walk->looks += size - start;
         for (int64_t p = start; p < size; p++) {
             if (walk->found > walk->most) return;
             for (int f = 0; f < walk->measures; f++) sum[f] = spent[f] + e[f * problem->cuts * size + p];
-            if (!affordable(walk, sum, next, p) || !below(problem, point, p)) continue;
+            if (!affordable(walk, sum, next, p) || !below(problem, point, p, &moved)) continue;
+            if (p > point && !(moved & ~stuck)) continue;
             walk->at[problem->first[o] + cut] = p;
-            extend(walk, next, p, o, sum);
+            extend(walk, next, p, o, sum, p > point ? idle : stuck | idle);
         }
     }
 }
 
 static PyObject *within(PyObject *self, PyObject *args) {
-    PyObject *shape, *counts, *cost, *base, *limits, *result;
+    PyObject *shape, *counts, *cost, *base, *limits, *idle, *result;
     Problem problem;
-    Py_buffer out, start, end;
+    Py_buffer out, start, end, still;
     Walk walk = {0};
     long long most_looks;
-    if (!PyArg_ParseTuple(args, "OOOOOdLO", &shape, &counts, &cost, &base, &limits, &walk.product, &most_looks, &result))
+    if (!PyArg_ParseTuple(args, "OOOOOOdLO", &shape, &counts, &cost, &base, &limits, &idle, &walk.product, &most_looks, &result))
         return NULL;
     walk.most_looks = most_looks;
     if (PyObject_GetBuffer(base, &start, PyBUF_C_CONTIGUOUS) < 0) return NULL;
     walk.measures = (int)(start.len / 8);
     if (PyObject_GetBuffer(limits, &end, PyBUF_C_CONTIGUOUS) < 0) goto without_end;
+    if (PyObject_GetBuffer(idle, &still, PyBUF_C_CONTIGUOUS) < 0) goto without_still;
     if (walk.measures < 1 || walk.measures > MOST_MEASURES || end.len != start.len) {
         PyErr_SetString(PyExc_ValueError, "one limit for each of at most 16 measures");
         goto without_problem;
     }
     if (take(&problem, shape, counts, cost, walk.measures) < 0) goto without_problem;
+    if (still.len != problem.operands * 8) {
+        PyErr_SetString(PyExc_ValueError, "a number for each operand");
+        goto without_out;
+    }
     if (writable(result, &out, 0) < 0) goto without_out;
     int64_t layer = problem.states * problem.size;
     double *left = PyMem_Malloc((size_t)walk.measures * layer * sizeof(double));
@@ -329,6 +305,7 @@ static PyObject *within(PyObject *self, PyObject *args) {
         walk.problem = &problem;
         walk.left = left;
         walk.limits = (const double *)end.buf;
+        walk.idle = (const int64_t *)still.buf;
         walk.most = problem.cuts ? out.len / 8 / problem.cuts : 0;
         walk.out = (int64_t *)out.buf;
         Py_BEGIN_ALLOW_THREADS
@@ -337,7 +314,7 @@ static PyObject *within(PyObject *self, PyObject *args) {
             one.cost = problem.cost + f * problem.cuts * problem.size;
             backwards(&one, left + f * layer);
         }
-        extend(&walk, 0, 0, 0, (const double *)start.buf);
+        extend(&walk, 0, 0, 0, (const double *)start.buf, 0);
         Py_END_ALLOW_THREADS
         PyMem_Free(left);
     } else PyErr_NoMemory();
@@ -345,6 +322,8 @@ static PyObject *within(PyObject *self, PyObject *args) {
 without_out:
     release(&problem);
 without_problem:
+    PyBuffer_Release(&still);
+without_still:
     PyBuffer_Release(&end);
 without_end:
     PyBuffer_Release(&start);
@@ -355,8 +334,7 @@ without_end:
 
 static PyMethodDef methods[] = {
     {"least", least, METH_VARARGS, "least(shape, counts, cost, chain) -> value: fills chain (cuts,) with a least chain."},
-    {"through", through, METH_VARARGS, "through(shape, counts, cost, result): fills result (cuts, points)."},
-    {"within", within, METH_VARARGS, "within(shape, counts, cost, base, limits, product, looks, result) -> chains found; -1 less if not all were."},
+    {"within", within, METH_VARARGS, "within(shape, counts, cost, base, limits, idle, product, looks, result) -> chains found; -1 - that if cut short."},
     {NULL, NULL, 0, NULL},
 };
 

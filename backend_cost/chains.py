@@ -31,15 +31,22 @@ COMPILED = _native is not None
 _State = tuple[int, ...]
 
 #: points looked at for each chain that may be listed, before a list is cut short
-_LOOKS = 64
+_LOOKS = 256
 
 
 @dataclass(frozen=True, eq=False)
 class ChainProblem:
-    """The lattice's shape (axes,), the cuts per operand (operands,), and whether to use the compiled code."""
+    """The lattice and its cuts.
+
+    shape:    points along each axis, (axes,).
+    counts:   cuts of each operand, (operands,).
+    idle:     per operand the axes that leave it where it is, one bit each (the first axis is bit 0), (operands,).
+    compiled: whether to use the compiled code.
+    """
 
     shape: Ints
     counts: Ints
+    idle: Ints
     compiled: bool = COMPILED
 
     @property
@@ -57,18 +64,13 @@ class ChainProblem:
             return float(_native.least(self.shape, self.counts, np.ascontiguousarray(cost), chain)), chain
         return _Plain(self, cost).least()
 
-    def through(self, cost: Floats) -> Floats:
-        """Per cut and point the least cost of a chain that makes the cut there."""
-        result = np.empty_like(cost)
-        if self.compiled and _native is not None:
-            _native.through(self.shape, self.counts, np.ascontiguousarray(cost), result)
-            return result
-        return _Plain(self, cost).through()
-
     def within(
         self, cost: Floats, base: Floats, limits: Floats, most: int, product: float = np.inf
     ) -> tuple[Ints, bool]:
-        """Chains that stay within limits as rows (chains, cuts), and whether these are all of them.
+        """Closed chains that stay within limits as rows (chains, cuts), and whether these are all of them.
+
+        In a closed chain, the step from each cut to the next point moves along an axis that is idle for none of the
+        operands that are cut there.
 
         Several measures at once: measure f of a chain is ``base[f]`` and its cuts' ``cost[f, cut, point]``, and at most
         ``limits[f]``; the first measure times the greatest of the others is at most ``product``. No more than ``most``
@@ -78,7 +80,9 @@ class ChainProblem:
             result = np.empty((most, self.cuts), dtype=np.int64)
             layers = np.ascontiguousarray(cost)
             found = int(
-                _native.within(self.shape, self.counts, layers, base, limits, product, _LOOKS * (most + 1000), result)
+                _native.within(
+                    self.shape, self.counts, layers, base, limits, self.idle, product, _LOOKS * (most + 1000), result
+                )
             )
             listed = min(most, -found - 1 if found < 0 else found)
             return result[:listed], 0 <= found <= most
@@ -149,17 +153,6 @@ class _Plain:
             chain[self.first[operand] + state[operand]] = at
         return value, chain
 
-    def through(self) -> Floats:
-        self._forwards()
-        self.backwards()
-        found = np.full_like(self.cost, np.inf)
-        for state in self.states:
-            for o, after in self.after(state):
-                row = self.first[o] + state[o]
-                here = self.reach[state] + self.cost[row] + self.left[after]
-                found[row] = np.minimum(found[row], here)
-        return found
-
 
 class _Within:
     """Chains within limits, in plain Python."""
@@ -172,20 +165,28 @@ class _Within:
         self.base = base
         self.limits = limits
         self.product = product
+        self.idle: list[int] = problem.idle.tolist()
         self.at = [0] * problem.cuts
         self.rows: list[list[int]] = []
         self.looks = self.most_looks = 0
 
     def run(self, most: int) -> tuple[Ints, bool]:
         self.most_looks = _LOOKS * (most + 1000)
-        self._extend(self.plain.states[0], 0, 0, self.base, most)
+        self._extend(self.plain.states[0], (0, 0), 0, self.base, most)
         complete = len(self.rows) <= most and self.looks <= self.most_looks
         return np.array(self.rows[:most], dtype=np.int64).reshape(-1, len(self.at)), complete
 
-    def _extend(self, state: _State, point: int, last: int, spent: Floats, most: int) -> bool:
-        """Whether the walk may go on."""
+    def _free(self, low: int, high: int, stuck: int) -> bool:
+        """Whether a step moves along an axis that is not stuck."""
+        axes = np.flatnonzero(self.plain.points[low] < self.plain.points[high]).tolist()
+        return low == high or any(not stuck >> a & 1 for a in axes)
+
+    def _extend(self, state: _State, at: tuple[int, int], last: int, spent: Floats, most: int) -> bool:
+        """Whether the walk may go on; ``at`` is the point and the axes that are idle for an operand cut there."""
+        point, stuck = at
         if state == self.plain.counts:
-            self.rows.append(self.at.copy())
+            if self._free(point, len(self.plain.points) - 1, stuck):
+                self.rows.append(self.at.copy())
             return len(self.rows) <= most
         above = (self.plain.points >= self.plain.points[point]).all(axis=1)
         for o, after in self.plain.after(state):
@@ -199,9 +200,10 @@ class _Within:
             if len(whole) > 1 and np.isfinite(self.product):
                 allowed &= whole[0] * whole[1:].max(axis=0) <= self.product
             for p in np.flatnonzero(allowed).tolist():
-                if p == point and o < last:
+                if (p == point and o < last) or not self._free(point, p, stuck):
                     continue  # cuts at one point are made in the operands' order
                 self.at[row] = p
-                if not self._extend(after, p, o, sums[:, p], most):
+                idle = self.idle[o] | (stuck if p == point else 0)
+                if not self._extend(after, (p, idle), o, sums[:, p], most):
                     return False
         return True

@@ -7,7 +7,7 @@ mapping that fits has at least one of them hold less, by thresholds that leave n
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from dfc.backend_cost.mapping_space import MappingSpace, Region
 from dfc.backend_cost.tables import Floats, Ints
 
-#: branches that are solved before the search settles for a proved gap
+#: branches that are solved before the search settles for what it has, with a proved gap
 NODES = 4000
 #: relative difference below which energies are one
 TIE = 1e-9
@@ -41,20 +41,9 @@ class _Search:
         self.open: list[tuple[float, int, Region, Ints]] = []
         self.best: LeastEnergy | None = None
 
-    def relaxed(self, region: Region) -> Floats:
-        """Costs of which the real energy is never less: couplings count with all that they could save."""
-        cost = self.cost
-        if self.space.couplings:
-            cost = cost.copy()
-            for c in self.space.couplings:
-                most = float(c.factor[region.allowed[c.outer]].max(initial=0.0))
-                row = max(c.inner, 0)  # what the array saves is the same wherever the first cut lies
-                cost[row] -= c.saving_pj * most
-        return np.where(region.allowed, cost, np.inf)
-
     def push(self, region: Region) -> None:
         self.left -= 1
-        value, chain = self.space.chains.least(self.relaxed(region))
+        value, chain = self.space.chains.least(self.space.relaxed(self.cost, region))
         if np.isfinite(value) and not self.beaten(self.fixed + value):
             heapq.heappush(self.open, (self.fixed + value, next(self.number), region, chain))
 
@@ -64,14 +53,11 @@ class _Search:
     def run(self, regions: list[Region]) -> LeastEnergy | None:
         for region in regions:
             self.push(region)
-        bound = np.inf
+        left = np.inf  # the least bound of what is not looked at
         while self.open:
             value, _, region, chain = heapq.heappop(self.open)
-            bound = value
-            if self.beaten(value):
-                break
-            if self.left <= 0:
-                self.settle(region)
+            if self.beaten(value) or (self.left <= 0 and self.best is not None):
+                left = value
                 break
             branches = self.overfull(region, chain)
             if not branches:
@@ -81,8 +67,7 @@ class _Search:
                 self.push(branch)
         if self.best is None:
             return None
-        bound = min(bound, self.best.energy_pj) if self.open else self.best.energy_pj
-        return LeastEnergy(self.best.region, self.best.chain, self.best.energy_pj, bound)
+        return replace(self.best, bound_pj=min(left, self.best.energy_pj))
 
     def offer(self, region: Region, chain: Ints) -> None:
         extra = sum(float(self.cost[k, p] - self.space.energy_pj[k, p]) for k, p in enumerate(chain))
@@ -120,23 +105,6 @@ class _Search:
         allowed = region.allowed.copy()
         allowed[cut] &= points
         return allowed
-
-    def settle(self, region: Region) -> None:
-        """The search is given up: some mapping that fits, by holding every operand to a fair share."""
-        while self.best is None:
-            allowed = region.allowed.copy()
-            for memory, members in self.space.sharing.items():
-                least = {k: int(region.bits[k][allowed[k]].min()) for k in members}
-                spare = (region.room[memory] - sum(least.values())) // max(1, len(members))
-                for k in members:
-                    allowed[k] &= region.bits[k] <= least[k] + spare
-            value, chain = self.space.chains.least(self.relaxed(region.restricted(allowed)))
-            if np.isfinite(value):
-                self.offer(region, chain)
-                return
-            if not self.open:
-                return
-            region = heapq.heappop(self.open)[2]
 
 
 def least_energy(

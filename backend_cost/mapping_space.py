@@ -113,8 +113,10 @@ class MappingSpace:
     @cached_property
     def chains(self) -> ChainProblem:
         """The lattice and the number of cuts per operand."""
-        counts = [len(o.memories) - 1 for o in self.nest.operands]
-        return ChainProblem(self.lattice.shape, np.array(counts, dtype=np.int64))
+        operands = self.nest.operands
+        counts = [len(o.memories) - 1 for o in operands]
+        idle = [sum(1 << a for a, x in enumerate(self.lattice.loops) if o.irrelevant(x.dim)) for o in operands]
+        return ChainProblem(self.lattice.shape, np.array(counts, dtype=np.int64), np.array(idle, dtype=np.int64))
 
     @cached_property
     def times(self) -> TimeTables:
@@ -167,18 +169,16 @@ class MappingSpace:
         ``allowed`` (cuts, points) limits where cuts may lie beforehand.
         """
         found: list[Region] = []
-        shortest: tuple[int, int, TooSmall] | None = None
+        shortest: tuple[int, TooSmall] | None = None
         for region in self._regions():
             if allowed is not None:
                 region = region.restricted(region.allowed & allowed)
             fitted, short = self._fitted(region)
             if short is None:
                 found.append(fitted)
-            elif shortest is None or short[:2] < shortest[:2]:
+            elif shortest is None or short[0] < shortest[0]:
                 shortest = short
-        if found or shortest is None:
-            return found
-        return shortest[2]
+        return found if found or shortest is None else shortest[1]
 
     def _regions(self) -> list[Region]:
         output = self.nest.operands[0]
@@ -216,19 +216,19 @@ class MappingSpace:
         gaps = spatial_levels(self.nest, output, self.arch)
         return any(output.irrelevant(u.loop) and u.lanes > 1 for gap in gaps[level + 1 :] for u in gap)
 
-    def _fitted(self, region: Region) -> tuple[Region, tuple[int, int, TooSmall] | None]:
-        """The region without points that leave no room for the others' least; (rank, bits short, what is too small)."""
+    def _fitted(self, region: Region) -> tuple[Region, tuple[int, TooSmall] | None]:
+        """The region without points that leave no room for the others' least; by how many bits what is too small."""
         allowed = region.allowed.copy()
         huge = np.iinfo(np.int64).max // 16
         least = np.where(allowed, region.bits, huge).min(axis=1, initial=huge)
-        short: tuple[int, int, TooSmall] | None = None
+        short: tuple[int, TooSmall] | None = None
         for memory, room in region.room.items():
             members = self.sharing.get(memory, [])
             over = sum(int(least[k]) for k in members) - room
             if over > 0:
                 size = self.arch.memories[memory].size_bits
-                if short is None or over > short[1]:
-                    short = (1, over, TooSmall(memory, min(size + over, huge)))
+                if short is None or over > short[0]:
+                    short = (over, TooSmall(memory, min(size + over, huge)))
             for k in members:
                 allowed[k] &= region.bits[k] <= least[k] - over
         return region.restricted(allowed), short
@@ -241,6 +241,17 @@ class MappingSpace:
                 used = sum(region.bits[k][chains[:, k]] for k in members)
                 good &= used <= region.room[memory]
         return good
+
+    def relaxed(self, cost: Floats, region: Region) -> Floats:
+        """``cost`` (cuts, points) less all that couplings could save: no chain of the region costs less.
+
+        Infinite where a cut may not lie.
+        """
+        for c in self.couplings:
+            most = float(c.factor[region.allowed[c.outer]].max(initial=0.0))
+            cost = cost.copy()
+            cost[max(c.inner, 0)] -= c.saving_pj * most  # what the array saves is the same wherever the first cut lies
+        return np.where(region.allowed, cost, np.inf)
 
     def chain_energy_pj(self, chains: Ints) -> Floats:
         """Total energy of chains (rows, cuts)."""

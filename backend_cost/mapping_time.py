@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfc.backend_cost.mapping_space import MappingSpace
+from dfc.backend_cost.mapping_space import MappingSpace, Region
 from dfc.backend_cost.tables import Bools, Floats
 from dfc.hwdsl.arch import Move
 
 #: floors that are kept: each costs time in every step of the search
 MOST = 7
+#: steps in which the dual bound moves its weights
+DUAL_STEPS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,3 +121,34 @@ def _halves(space: MappingSpace, operand: int) -> bool:
     inputs = [o for i, o in enumerate(space.nest.operands) if not o.is_output and i != operand]
     mine = space.nest.operands[operand].memories
     return any(m in mine for o in inputs for m in o.memories)
+
+
+def dual_bound(
+    space: MappingSpace, regions: list[Region], floors: Floors, energy: tuple[Floats, float], cycles: float
+) -> float:
+    """What no mapping is below in ``energy[1]`` times its energy and ``cycles`` times its cycles, summed.
+
+    ``energy[0]`` (cuts, points) is a floor of the cuts' energies. Cycles are at least any mean of the floors; the mean
+    is moved towards those that its least chain finds highest.
+    """
+    energy_pj, price = energy
+    lowest = np.inf
+    for region in regions:
+        base = floors.base * cycles + space.tables.fixed_pj * price
+        rows = floors.rows * cycles
+        if price:
+            rows = rows + space.relaxed(energy_pj, region) * price
+        allowed = np.where(region.allowed, 0.0, np.inf)
+        best = max(b + space.chains.least(r + allowed)[0] for b, r in zip(base, rows, strict=True))
+        weights = np.full(len(base), 1 / len(base))
+        for _ in range(DUAL_STEPS):
+            mean = np.where(region.allowed, weights @ rows.swapaxes(0, 1), np.inf)
+            value, chain = space.chains.least(mean)
+            best = max(best, float(weights @ base) + value)
+            if not np.isfinite(value):
+                break
+            each = base + rows[:, np.arange(len(chain)), chain].sum(axis=1)
+            weights = weights * np.exp(2 * each / max(each.max(), 1e-300))
+            weights /= weights.sum()
+        lowest = min(lowest, best)
+    return lowest
