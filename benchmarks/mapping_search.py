@@ -1,4 +1,4 @@
-"""How long the mapping search takes, on one core, beside what issue 4 asks for and beside the installed peer.
+"""How long the mapping search takes, on one core, beside its targets and the installed peer.
 
 python benchmarks/mapping_search.py [--small] [--repeat N] [--peer [--peer-python PATH]] [--json FILE]
 
@@ -29,6 +29,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from dfc.backend_cost import mapping_search as mapping_search_module
 from dfc.backend_cost import mapping_space
 from dfc.backend_cost.chains import COMPILED, ChainProblem
 from dfc.backend_cost.cost_model import DEFINES, MODELS, CostModel
@@ -38,7 +39,20 @@ from dfc.backend_cost.mapping_cost import MappingCost, Objective, price_mapping
 from dfc.backend_cost.mapping_search import search_mapping
 from dfc.backend_cost.nest import Borders, Loop, Mapping, Nest, make_nest
 from dfc.hwdsl import Arch, load_arch
-from dfc.ir import CONV_INPUT_DIMS, CONV_WEIGHT_DIMS, Axis, Dim, Graph, Interval, Kind, Layer, Operand, Role, sizes
+from dfc.ir import (
+    CONV_INPUT_DIMS,
+    CONV_WEIGHT_DIMS,
+    Axis,
+    Dim,
+    Graph,
+    Interval,
+    Kind,
+    Layer,
+    Operand,
+    Role,
+    Sizes,
+    sizes,
+)
 from dfc.pipeline import import_graph
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +63,9 @@ GROWTH_CHIP = "meta_proto_df"
 GROWTH = range(6, 21, 2)
 #: prime factors in time of the growing convolution besides its 3x3 kernel: each dimension's in the order it gets them
 GROWTH_PRIMES = {Dim.K: (2, 2, 2, 2, 2), Dim.C: (2, 2, 2, 2, 2), Dim.OY: (7, 2, 2, 2, 2), Dim.OX: (7, 2, 2, 2, 2)}
+#: 241 is a prime; on the first chip four lanes leave 61 steps, another prime
+PRIME_LAYER = sizes(K=32, C=32, OY=241, OX=241, FY=3, FX=3)
+PRIME_CHIPS = ("meta_proto", "tpu_like_df")
 START_UP = """
 import time
 start = time.process_time()
@@ -134,6 +151,16 @@ def whole_borders(graph: Graph, layer: Layer) -> Borders:
     return Borders((t, y, x), read)
 
 
+def convolution(name: str, chip: str, loops: Sizes) -> Problem:
+    """A padded 3x3 convolution with every tensor in the outermost memory."""
+    arch = load_arch(chip)
+    inputs = Operand(Role.W, CONV_WEIGHT_DIMS, ()), Operand(Role.I, CONV_INPUT_DIMS, ())
+    layer = Layer("conv", Kind.CONV, "conv", inputs, ("y",), loops, macs=int(np.prod(loops)))
+    extents = 1, loops[Dim.OY], loops[Dim.OX]
+    tops = {role: len(path) for role, path in arch.paths.items()}
+    return Problem(name, make_nest(layer, extents, arch, tops, Borders((0, 1, 1), extents)), arch)
+
+
 def growing(factors: int) -> Problem:
     """A 3x3 convolution that has so many prime factors left to run in time."""
     steps = dict.fromkeys(GROWTH_PRIMES, 1)
@@ -144,11 +171,7 @@ def growing(factors: int) -> Problem:
     width = {d.name: d.size for d in arch.array.dims}
     lanes = {want.loop: width[want.array_dim] for want in arch.unrolls[Kind.CONV]}
     loops = sizes(FX=3, FY=3, **{dim.name: steps[dim] * lanes.get(dim, 1) for dim in steps})
-    inputs = Operand(Role.W, CONV_WEIGHT_DIMS, ()), Operand(Role.I, CONV_INPUT_DIMS, ())
-    layer = Layer("conv", Kind.CONV, "conv", inputs, ("y",), loops, macs=int(np.prod(loops)))
-    extents = 1, loops[Dim.OY], loops[Dim.OX]
-    tops = {role: len(path) for role, path in arch.paths.items()}
-    return Problem("growing", make_nest(layer, extents, arch, tops, Borders((0, 1, 1), extents)), arch)
+    return convolution("growing", GROWTH_CHIP, loops)
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------
@@ -281,6 +304,20 @@ def measure_growth(factors: Iterable[int], objectives: Iterable[Objective], mode
     return rows
 
 
+def measure_primes(model: CostModel) -> list[dict[str, Any]]:
+    """What idle steps save where a loop cannot be split."""
+    rows: list[dict[str, Any]] = []
+    for chip in PRIME_CHIPS:
+        problem = convolution("primes", chip, PRIME_LAYER)
+        padded = search(problem, Objective.ENERGY, model)[1]
+        with patch.object(mapping_search_module, "padded_steps", return_value=[]):
+            whole = search(problem, Objective.ENERGY, model)[1]
+        saved = 1 - padded.energy_pj / whole.energy_pj
+        print(f"{chip:<14}{whole.energy_pj:.6g} pJ, with idle steps {padded.energy_pj:.6g} pJ: {saved:.1%} less")
+        rows.append({"chip": chip, "whole_pj": whole.energy_pj, "padded_pj": padded.energy_pj})
+    return rows
+
+
 def measure_plain(problems: list[Problem], objectives: Iterable[Objective], model: CostModel) -> dict[str, Any]:
     """The compiled chains against those in NumPy and plain Python, on the same problems."""
     if not COMPILED:
@@ -289,6 +326,8 @@ def measure_plain(problems: list[Problem], objectives: Iterable[Objective], mode
     print(f"\nthe search without its compiled part, {len(problems)} of the cases, model {model.name}")
     found: dict[str, Any] = {}
     for objective in objectives:
+        for problem in problems:
+            search(problem, objective, model)  # neither side pays for what is remembered
         compiled = [search(p, objective, model) for p in problems]
         with patch.object(mapping_space, "ChainProblem", partial(ChainProblem, compiled=False)):
             plain = [search(p, objective, model) for p in problems]
@@ -395,6 +434,8 @@ def main() -> None:
     else:
         print("peer skipped: --peer maps the network with zigzag-dse too (minutes)")
     found["growth"] = measure_growth(GROWTH[:3] if small else GROWTH, list(Objective), model)
+    print(f"\na 3x3 convolution of 241 x 241 outputs, 32 to 32 channels, model {model.name}")
+    found["primes"] = measure_primes(model)
     plain = [Objective.ENERGY] if small else list(Objective)
     found["plain"] = measure_plain(cases[::3] if small else cases[::6], plain, model)
     if options.json:
