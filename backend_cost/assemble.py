@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dfc.backend_cost.copies import Copy
 from dfc.backend_cost.engine import ClassCost, LayerRun, StackCost, StackPricer
 from dfc.backend_cost.nest import Nest, NestOperand, Work
+from dfc.backend_cost.nest import operand_names as operand_names  # explain.py looks for it here
 from dfc.backend_cost.schedule import (
     Baseline,
     CopyEntry,
@@ -316,15 +317,6 @@ class Assembler:
             ),
             page=format_arch(self.arch),
         )
-
-
-def operand_names(nest: Nest) -> tuple[str, ...]:
-    """A name for each operand: its role, with a number from the second of a role on (O, I, I2)."""
-    names: list[str] = []
-    for i, operand in enumerate(nest.operands):
-        before = sum(o.role is operand.role for o in nest.operands[:i])
-        names.append(f"{operand.role.value}{before + 1 if before else ''}")
-    return tuple(names)
 
 
 def baseline(whole: Sequence[Candidate], energy_pj: float, latency_cycles: int) -> Baseline:

@@ -216,10 +216,6 @@ class BurstCounter:
         found = [window_longest(self.axis(o, p, boundary), self.axis(f, q, boundary), window) for p, q in below]
         return PerPoint(found, of_point)
 
-    def reduces_above(self, boundary: int) -> bool:
-        """Whether an unrolled reduction lies above a boundary."""
-        return any(self.operand.irrelevant(u.loop) and u.lanes > 1 for g in self.gaps[boundary + 1 :] for u in g)
-
     def visits(self, boundary: int) -> Floats:
         """How many stays touch the same elements, per point."""
         points = self._points_at(boundary)

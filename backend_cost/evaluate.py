@@ -84,8 +84,7 @@ def energy_pj(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Floats:
 
 def link_pj(tables: Tables, link: Link) -> float:
     """Energy of one word of a link."""
-    memory = tables.arch.memories[link.memory]
-    return memory.read_pj if link.move in (Move.READ_DOWN, Move.READ_UP) else memory.write_pj
+    return tables.arch.memories[link.memory].word_pj(link.move)
 
 
 def coupled_words(link: Link, batch: Batch, cut: Ints) -> Floats | float:

@@ -1,7 +1,7 @@
 """Why a mapping costs what it costs: what each memory holds and moves, how busy each port is, which limit binds.
 
 All numbers are the cost model's own: words and energy from :mod:`dfc.backend_cost.tables`, totals from
-``price_mapping``. What only a latency model knows comes in as a :class:`Timing`, so that another one can be put in.
+``cost_of``. What only a latency model knows comes in as a :class:`Timing`, so that another one can be put in.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from dfc.backend_cost.evaluate import (
     latency,
     link_pj,
 )
-from dfc.backend_cost.mapping_cost import MappingCost, price_mapping
+from dfc.backend_cost.mapping_cost import MappingCost, cost_of, mapping_times, tables_of, whole_times
 from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.schedule import CopyEntry
 from dfc.backend_cost.sliding import mapping_words
-from dfc.backend_cost.tables import Bools, Ints, Link, Tables, build_tables
-from dfc.backend_cost.timing import ExactLatency, exact_latency, granted_buffers
+from dfc.backend_cost.tables import Bools, Ints, Link, Tables
+from dfc.backend_cost.timing import exact_latency, granted_buffers
 from dfc.hwdsl.arch import Arch, Move
-from dfc.ir import N_DIMS
 
 Port = tuple[int, int]  # (memory, port)
 Slot = tuple[int, int]  # (operand, level on its path)
@@ -226,37 +225,34 @@ class Explanation:
         return Cause.ROOM if self.saved.room > wider else Cause.BANDWIDTH
 
 
-def tables_of(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel) -> tuple[Tables, Batch]:
-    """Tables over the boundaries of one mapping, and the batch of it alone."""
-    points = np.ones((len(mapping.loops) + 1, N_DIMS))
-    for i, loop in enumerate(mapping.loops):
-        points[i + 1] = points[i]
-        points[i + 1, loop.dim] *= loop.size
-    batch = Batch(
-        np.array([[loop.dim for loop in mapping.loops]], dtype=np.int64).reshape(1, -1),
-        np.arange(len(points))[None, :],
-        tuple(np.array([cut], dtype=np.int64) for cut in mapping.cuts),
-    )
-    return build_tables(nest, arch, points, model), batch
-
-
 def port_timing(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> Timing:
     """The timing of the tables' model for the batch's only mapping; ``cuts`` are the effective ones."""
+    double = double_buffered(tables, batch, cuts)
     if tables.model.played:
-        whole = granted_buffers(tables, batch, cuts)
-        saved = _saved(tables, batch, cuts, whole)
-        return Timing(_pairs([[bool(x) for x in row[0]] for row in whole]), saved.ports, saved)
-    granted = double_buffers(tables, batch, cuts)
+        saved = _saved(tables, batch, cuts, granted_buffers(tables, batch, cuts))
+        return Timing(double, saved.ports, saved)
     late = latency(tables, batch, cuts).port_stall_cycles
-    pairs = _pairs([[bool(one[0]) for one in row] for row in granted])
-    return Timing(pairs, {port: int(cycles[0]) for port, cycles in late.items()})
+    return Timing(double, {port: int(cycles[0]) for port, cycles in late.items()})
+
+
+def double_buffered(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> frozenset[Slot]:
+    """Where the tables' model grants the batch's only mapping a second buffer; ``cuts`` are the effective ones.
+
+    The uppermost memory of a path needs none.
+    """
+    if tables.model.played:
+        granted = [row[0].tolist() for row in granted_buffers(tables, batch, cuts)]
+    else:
+        granted = [[bool(one[0]) for one in row] for row in double_buffers(tables, batch, cuts)]
+    return frozenset((i, m) for i, row in enumerate(granted) for m, one in enumerate(row[:-1]) if one)
 
 
 def _saved(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]) -> Saved:
     """The batch's only mapping timed again without one limit at a time."""
 
     def cycles(free: frozenset[Port] = frozenset(), buffers: tuple[Bools, ...] = double) -> int:
-        return _whole_cycles(exact_latency(tables, batch, cuts, buffers, free))
+        found = exact_latency(tables, batch, cuts, buffers, free)
+        return found.ideal_cycles + sum(whole_times(found).row(0))
 
     now = cycles()
 
@@ -277,13 +273,6 @@ def _saved(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[B
     missing = [(i, m) for i, row in enumerate(double) for m, has in enumerate(row[0][:-1]) if not has]
     buffers = {slot: with_room(_with_buffer(double, slot)) for slot in missing}
     return Saved(ports, ends, without(used), buffers, with_room(tuple(np.ones_like(d) for d in double)))
-
-
-def _whole_cycles(found: ExactLatency) -> int:
-    """All cycles of the only mapping, its parts rounded up as those of a mapping's cost are."""
-    parts = (found.running_cycles, found.loading_cycles, found.offloading_cycles)
-    running, loading, offloading = (ceil(float(part[0]) - 1e-6) for part in parts)
-    return max(running, found.ideal_cycles) + loading + offloading
 
 
 def _one_transfer(outer: Link, inner: Link) -> bool:
@@ -330,11 +319,6 @@ def _held_bits(tables: Tables, operand: int, level: int, at: int) -> float:
     return float(partial[at] if table.reduces[level + 1][at] else final[at])
 
 
-def _pairs(granted: list[list[bool]]) -> frozenset[Slot]:
-    """(operand, level) with a second buffer; the uppermost memory of a path needs none."""
-    return frozenset((i, m) for i, row in enumerate(granted) for m, one in enumerate(row[:-1]) if one)
-
-
 def explain(
     problem: TileProblem, timing: Callable[[Tables, Batch, tuple[Ints, ...]], Timing] = port_timing
 ) -> Explanation:
@@ -344,7 +328,7 @@ def explain(
     cuts = effective_cuts(tables, batch)
     timed = timing(tables, batch, cuts)
     flows = model_flows(tables, batch, problem.mapping, cuts)
-    cost = price_mapping(nest, arch, problem.mapping, problem.model)
+    cost = cost_of(tables, batch, problem.mapping, mapping_times(tables, batch, cuts).row(0))
     return Explanation(
         nest=nest,
         arch=arch,
@@ -410,9 +394,11 @@ def _held(tables: Tables, mapping: Mapping, flows: tuple[Flow, ...], timed: Timi
         for level, memory in enumerate(table.operand.memories):
             final, partial = table.alloc_bits[level]
             outside = mapping.loops[cuts[level - 1] if level else 0 :]
-            sums_left = table.operand.is_output and any(table.operand.irrelevant(loop.dim) for loop in outside)
+            sums_left = any(table.operand.irrelevant(loop.dim) for loop in outside)
+            if tables.model.whole_lanes:  # the reference forgets what lanes above still have to add
+                sums_left |= table.traffic.lanes.reduces_above[level]
             energy = sum(f.energy_pj for f in flows if (f.operand, f.level) == (i, level))
-            bits = int((partial if sums_left else final)[cuts[level]])
+            bits = int((partial if sums_left and table.operand.is_output else final)[cuts[level]])
             found.append(Held(i, level, memory, bits, (i, level) in timed.double_buffered, energy))
     return found
 

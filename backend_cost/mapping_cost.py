@@ -12,7 +12,7 @@ from dfc.backend_cost.evaluate import Batch, effective_cuts, latency, link_pj
 from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.sliding import mapping_words
 from dfc.backend_cost.tables import Floats, Ints, Tables, build_tables
-from dfc.backend_cost.timing import exact_latency, granted_buffers
+from dfc.backend_cost.timing import ExactLatency, exact_latency, granted_buffers
 from dfc.backend_cost.timing_tables import TimeTables
 from dfc.hwdsl.arch import Arch
 from dfc.ir import N_DIMS, Role
@@ -95,7 +95,11 @@ def mapping_times(
         time = latency(tables, batch, cuts, all_buffered=hopeful)
         total = time.total_cycles.astype(float)
         return MappingTimes(time.stall_cycles, time.loading_cycles, time.offloading_cycles, total)
-    exact = exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts), times=times)
+    return whole_times(exact_latency(tables, batch, cuts, granted_buffers(tables, batch, cuts), times=times))
+
+
+def whole_times(exact: ExactLatency) -> MappingTimes:
+    """The exact model's latency in whole cycles, each part rounded up."""
 
     def whole(cycles: Floats) -> Ints:
         return np.ceil(cycles - 1e-6).astype(np.int64)
@@ -104,23 +108,27 @@ def mapping_times(
     return MappingTimes(stall, whole(exact.loading_cycles), whole(exact.offloading_cycles), exact.total_cycles)
 
 
-def price_mapping(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = DEFINES) -> MappingCost:
-    """The cost of one given mapping, whether it fits or not.
+def tables_of(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel) -> tuple[Tables, Batch]:
+    """Tables over the boundaries of one mapping, and the batch of it alone.
 
     Raises:
         ValueError: where its loops do not cover the nest.
     """
-    nest = nest.with_steps(mapping.steps)
     points = np.ones((len(mapping.loops) + 1, N_DIMS))
     for i, loop in enumerate(mapping.loops):
         points[i + 1] = points[i]
         points[i + 1, loop.dim] *= loop.size
-    tables = build_tables(nest, arch, points, model)
     batch = Batch(
         np.array([[loop.dim for loop in mapping.loops]], dtype=np.int64).reshape(1, -1),
         np.arange(len(points))[None, :],
-        tuple(np.array([c], dtype=np.int64) for c in mapping.cuts),
+        tuple(np.array([cut], dtype=np.int64) for cut in mapping.cuts),
     )
+    return build_tables(nest.with_steps(mapping.steps), arch, points, model), batch
+
+
+def price_mapping(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = DEFINES) -> MappingCost:
+    """The cost of one given mapping, whether it fits or not. Raises as :func:`tables_of`."""
+    tables, batch = tables_of(nest, arch, mapping, model)
     times = mapping_times(tables, batch, effective_cuts(tables, batch)).row(0)
     return cost_of(tables, batch, mapping, times)
 
@@ -138,11 +146,9 @@ def cost_of(tables: Tables, batch: Batch, mapping: Mapping, times: tuple[int, in
             key = (link.memory, table.operand.role)
             words = moved[link.operand, link.boundary, link.move]
             energy[key] = energy.get(key, 0.0) + words * link_pj(tables, link)
-            memory = tables.arch.memories[link.memory]
-            reads = link.move in (0, 2)
-            width = memory.read_bits_per_cycle if reads else memory.write_bits_per_cycle
-            side = read if reads else write
-            side[link.memory] = side.get(link.memory, 0.0) + words * width
+            side = read if link.move.reads else write
+            bits = words * tables.arch.memories[link.memory].width(link.move)
+            side[link.memory] = side.get(link.memory, 0.0) + bits
     return MappingCost(
         mapping=mapping,
         energy_pj=tables.compute_pj + sum(energy.values()),

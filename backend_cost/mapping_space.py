@@ -22,7 +22,7 @@ from dfc.backend_cost.cost_model import CostModel
 from dfc.backend_cost.evaluate import Batch, link_pj
 from dfc.backend_cost.lattice import Lattice, lattice
 from dfc.backend_cost.mapping_cost import TooSmall
-from dfc.backend_cost.nest import Mapping, Nest, spatial_levels
+from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.tables import Bools, CutTable, Floats, Ints, Tables, build_tables
 from dfc.backend_cost.timing_tables import TimeTables
 from dfc.hwdsl.arch import Arch
@@ -210,11 +210,7 @@ class MappingSpace:
 
         The reference forgets those that lanes above still have to add.
         """
-        if in_time or not self.model.whole_lanes:
-            return in_time
-        output = self.nest.operands[0]
-        gaps = spatial_levels(self.nest, output, self.arch)
-        return any(output.irrelevant(u.loop) and u.lanes > 1 for gap in gaps[level + 1 :] for u in gap)
+        return in_time or (self.model.whole_lanes and self.tables.operands[0].traffic.lanes.reduces_above[level])
 
     def _fitted(self, region: Region) -> tuple[Region, tuple[int, TooSmall] | None]:
         """The region without points that leave no room for the others' least; by how many bits what is too small."""

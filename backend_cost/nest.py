@@ -262,6 +262,15 @@ def _slides(dims: tuple[Dim, ...], loops: Sizes, axis: Axis) -> bool:
     return OUTPUT_DIM[axis] in dims and KERNEL_DIM[axis] in dims and loops[KERNEL_DIM[axis]] > 1
 
 
+def operand_names(nest: Nest) -> tuple[str, ...]:
+    """A name for each operand: its role, with a number from the second of a role on (O, I, I2)."""
+    names: list[str] = []
+    for i, operand in enumerate(nest.operands):
+        before = sum(o.role is operand.role for o in nest.operands[:i])
+        names.append(f"{operand.role.value}{before + 1 if before else ''}")
+    return tuple(names)
+
+
 def spatial_levels(nest: Nest, operand: NestOperand, arch: Arch) -> list[list[Unrolled]]:
     """Per gap between memories, the unrolled loops that fan out there: index 0 lies below the innermost memory.
 
@@ -273,11 +282,3 @@ def spatial_levels(nest: Nest, operand: NestOperand, arch: Arch) -> list[list[Un
         serving = (i for i, m in enumerate(operand.memories) if u.array_dim in arch.memories[m].across)
         gaps[next(serving, len(operand.memories))].append(u)
     return gaps
-
-
-def dim_vector(pairs: list[tuple[Dim, float]]) -> list[float]:
-    """Products per dimension of (dim, size) pairs."""
-    vector = [1.0] * N_DIMS
-    for dim, size in pairs:
-        vector[dim] *= size
-    return vector

@@ -13,9 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import TypeVar, cast
 
-from dfc.backend_cost.assemble import operand_names
 from dfc.backend_cost.cost_model import EXACT, CostModel, model_by_name
-from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work
+from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work, operand_names
 from dfc.backend_cost.schedule import NestEntry, OperandEntry, Schedule, StackEntry, TileLayer, read_object
 from dfc.backend_cost.schedule_json import typed
 from dfc.errors import UsageError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dfc.backend_cost.assemble import operand_names
 from dfc.backend_cost.cost_model import EXACT
 from dfc.backend_cost.evaluate import effective_cuts
-from dfc.backend_cost.explain import model_flows, port_timing, tables_of
-from dfc.backend_cost.mapping_cost import price_mapping
+from dfc.backend_cost.explain import double_buffered, model_flows
+from dfc.backend_cost.mapping_cost import cost_of, mapping_times, tables_of
+from dfc.backend_cost.nest import operand_names
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.simulate import LIMIT, Simulation, simulate
 from dfc.hwdsl.arch import Move
@@ -56,9 +56,9 @@ def compare(problem: TileProblem, limit: int = LIMIT) -> Comparison:
     nest, arch = problem.nest, problem.arch
     tables, batch = tables_of(nest, arch, problem.mapping, EXACT)
     cuts = effective_cuts(tables, batch)
-    double = port_timing(tables, batch, cuts).double_buffered
+    double = double_buffered(tables, batch, cuts)
     found = simulate(nest, arch, problem.mapping, double_buffer=double, limit=limit)
-    cost = price_mapping(nest, arch, problem.mapping, EXACT)
+    cost = cost_of(tables, batch, problem.mapping, mapping_times(tables, batch, cuts).row(0))
     modelled = {(f.operand, f.level, f.move): f.words for f in model_flows(tables, batch, problem.mapping, cuts)}
     names = operand_names(nest)
 

@@ -20,7 +20,7 @@ class Lanes:
     """Spatial facts of an operand, in average or in whole lanes.
 
     below[a]:         products of the unrolled loops under boundary a, per dimension.
-    reduces_above[a]: an unrolled loop that is irrelevant to the operand lies above boundary a.
+    reduces_above[a]: an unrolled loop of several lanes that is irrelevant to the operand lies above boundary a.
     relevant[g]:      how many times as much of the operand the lanes of gap g touch.
     everything[g]:    all lanes of gap g.
     """
@@ -56,12 +56,12 @@ def operand_lanes(nest: Nest, operand: NestOperand, gaps: Gaps, *, whole: bool) 
     for g, gap in enumerate(gaps):
         if gap:
             running = _times(running, gap, whole)
-            data = _elements(nest, operand, running)
+            data = elements(nest, operand, running)
             relevant[g] = data / data_before
             data_before = data
             everything[g] = prod(float(u.lanes) if whole else u.share for u in gap)
         below.append(running)
-    reducing = [any(u.loop not in operand.dims for u in gap) for gap in gaps]
+    reducing = [any(u.lanes > 1 and operand.irrelevant(u.loop) for u in gap) for gap in gaps]
     return Lanes(below, [any(reducing[a + 1 :]) for a in range(len(gaps))], relevant, everything)
 
 
@@ -72,14 +72,14 @@ def _times(running: list[float], gap: list[Unrolled], whole: bool) -> list[float
     return [old * more for old, more in zip(running, here, strict=True)]
 
 
-def _elements(nest: Nest, operand: NestOperand, below: list[float]) -> float:
-    """Elements that unrolled loops alone touch, windows truncated to whole positions as in the reference (C5)."""
+def elements(nest: Nest, operand: NestOperand, extents: list[float]) -> float:
+    """Elements that loops of these extents touch, windows truncated to whole positions as in the reference (C5)."""
     if not operand.windows:
-        return prod([below[d] for d in operand.dims])
+        return prod([extents[d] for d in operand.dims])
     paired = [d for a in operand.windows for d in (OUTPUT_DIM[a], KERNEL_DIM[a])]
-    count = prod([below[d] for d in operand.dims if d not in paired])
+    count = prod([extents[d] for d in operand.dims if d not in paired])
     for a in operand.windows:
-        count *= window_extent(below[OUTPUT_DIM[a]], below[KERNEL_DIM[a]], nest.strides[a], nest.dilations[a])
+        count *= window_extent(extents[OUTPUT_DIM[a]], extents[KERNEL_DIM[a]], nest.strides[a], nest.dilations[a])
     return count
 
 

@@ -61,10 +61,8 @@ class TimeTables:
         """The port of a move at a level, and its width in bits per cycle."""
         found = self.tables.operands[operand].operand
         memory = self.tables.arch.memories[found.memories[level]]
-        reads = move in (Move.READ_DOWN, Move.READ_UP)
-        width = memory.read_bits_per_cycle if reads else memory.write_bits_per_cycle
         port = found.memories[level], memory.port_of[found.role, move]
-        return port, inf if port in self.free else width
+        return port, inf if port in self.free else memory.width(move)
 
     def _transfer(
         self, operand: int, a: int, down: bool, bits: int, longest: tuple[Floats, Floats, Floats], share: Floats
@@ -81,14 +79,15 @@ class TimeTables:
         return Transfer(mean, share, tuple(ports))
 
     def _boundary(self, index: int, a: int) -> BoundaryTimes:
-        operand, counter = self.tables.operands[index].operand, self.counters[index]
+        table, counter = self.tables.operands[index], self.counters[index]
+        operand = table.operand
         longest = counter.longest(a)
         ones = np.ones(len(longest[2]))
         if not operand.is_output:
             return BoundaryTimes(index, a, self._transfer(index, a, True, operand.bits, longest, ones), None, None)
         visits = counter.visits(a)
         again = (visits - 1) / visits
-        last_bits = operand.partial_bits if counter.reduces_above(a) else operand.bits
+        last_bits = operand.partial_bits if table.traffic.lanes.reduces_above[a] else operand.bits
         early = self._transfer(index, a, False, operand.partial_bits, longest, ones)
         last = self._transfer(index, a, False, last_bits, longest, ones)
         up = replace(early, cycles=early.cycles * again + last.cycles * (1 - again))
@@ -115,7 +114,7 @@ class TimeTables:
             operand = table.operand
             moves = [(Move.READ_DOWN, np.full(len(counts), operand.bits))]
             if operand.is_output:
-                finished = steps.last & (not self.counters[index].reduces_above(0))
+                finished = steps.last & (not table.traffic.lanes.reduces_above[0])
                 moves = [
                     (Move.WRITE_UP, np.where(finished, operand.bits, operand.partial_bits)),
                     (Move.READ_DOWN, np.full(len(counts), operand.partial_bits * returning)),

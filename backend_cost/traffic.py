@@ -28,10 +28,7 @@ _OUTPUT_MOVES = (
 )
 _INPUT_MOVES = ((Move.READ_DOWN,), (Move.WRITE_DOWN,))
 #: by whether the operand is an output: (1, sides, kinds) whether the memory reads
-_READS = [
-    np.array([[[int(move in (Move.READ_DOWN, Move.READ_UP)) for move in side] for side in moves]])
-    for moves in (_INPUT_MOVES, _OUTPUT_MOVES)
-]
+_READS = [np.array([[[int(move.reads) for move in side] for side in moves]]) for moves in (_INPUT_MOVES, _OUTPUT_MOVES)]
 #: (boundaries, sides, 1) the memory at each edge; the last one's stands where boundary 0 has none
 _LEVELS = np.arange(64)[:, None, None] - np.arange(2)[:, None]
 
@@ -67,8 +64,7 @@ class Link:
     @cached_property
     def energy_pj(self) -> Floats:
         """Energy of the words."""
-        memory = self.traffic.memories[self.level]
-        return self.words * (memory.read_pj if self.move in (Move.READ_DOWN, Move.READ_UP) else memory.write_pj)
+        return self.words * self.traffic.memories[self.level].word_pj(self.move)
 
     @cached_property
     def active(self) -> Bools:
@@ -313,7 +309,7 @@ class Traffic:
         port = memory.ports[memory.port_of[self.operand.role, move]]
         if port.kind == "rw" and not self.model.write_width:
             return memory.read_bits_per_cycle
-        return memory.read_bits_per_cycle if move in (Move.READ_DOWN, Move.READ_UP) else memory.write_bits_per_cycle
+        return memory.width(move)
 
     # ---- links and contents ------------------------------------------------------------------------------------
 

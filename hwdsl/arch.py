@@ -25,6 +25,11 @@ class Move(IntEnum):
     READ_UP = 2  # sends to the level above (rd_out_to_high)
     WRITE_DOWN = 3  # takes from the level above (wr_in_by_high)
 
+    @property
+    def reads(self) -> bool:
+        """Whether the memory is read, not written."""
+        return self in (Move.READ_DOWN, Move.READ_UP)
+
 
 @dataclass(frozen=True, slots=True)
 class ArrayDim:
@@ -96,6 +101,14 @@ class Memory:
     fetch_new: bool = False
     span: Span | None = None
     size_span: Span | None = field(default=None, compare=False)
+
+    def width(self, move: Move) -> int:
+        """Bits per cycle of each port in a move's direction."""
+        return self.read_bits_per_cycle if move.reads else self.write_bits_per_cycle
+
+    def word_pj(self, move: Move) -> float:
+        """Energy of one access of the full bandwidth in a move's direction."""
+        return self.read_pj if move.reads else self.write_pj
 
 
 @dataclass(frozen=True, slots=True)

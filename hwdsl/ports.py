@@ -15,8 +15,7 @@ KINDS = ("r", "w", "rw")
 _MOST_PORTS = 64
 
 #: a movement without a rule follows another of the same direction (input operands as they are usually moved)
-_READS = (Move.READ_DOWN, Move.READ_UP)
-_WRITES = (Move.WRITE_DOWN, Move.WRITE_UP)
+_PAIRS = ((Move.READ_DOWN, Move.READ_UP), (Move.WRITE_DOWN, Move.WRITE_UP))
 
 
 def make_ports(counts: dict[str, int]) -> tuple[Port, ...]:
@@ -76,7 +75,7 @@ def allocate(
     explicit = _explicit(ports, roles, services, memory)
     table: dict[tuple[Role, Move], int] = {}
     for role in roles:
-        for (down, up), able in ((_READS, readers), (_WRITES, writers)):
+        for (down, up), able in zip(_PAIRS, (readers, writers), strict=True):
             second = able[min(1, len(able) - 1)]
             table[role, down] = explicit.get((role, down), able[0])
             table[role, up] = explicit.get((role, up), second if role is Role.O else table[role, down])
@@ -96,7 +95,7 @@ def _explicit(
         if service.role not in roles:
             hint = f"it holds {listing(role.value for role in roles)}"
             raise problem("HW052", f"memory '{memory}' does not hold {service.role.value}", service.span, hint)
-        verb = "r" if service.move in _READS else "w"
+        verb = "r" if service.move.reads else "w"
         if verb not in ports[index[name]].kind:
             does = "written" if verb == "r" else "read"
             message = f"port '{name}' of memory '{memory}' can only be {does}"

@@ -148,12 +148,15 @@ def _sizes(draw: st.DrawFn, shape: Shape, budget: int) -> tuple[int, ...]:
 def _unrolled(
     draw: st.DrawFn, shape: Shape, loops: tuple[int, ...], array_dims: tuple[ArrayDim, ...], most: int
 ) -> tuple[Unrolled, ...]:
-    """Each array dimension takes a loop, or stays idle; as ``unroll`` of nest.py lays them out."""
+    """Each array dimension takes a loop, on one lane now and then, or stays idle; else as ``unroll`` lays them out."""
     left = list(loops)
     chosen: list[Unrolled] = []
     for array_dim in array_dims:
         loop = draw(st.sampled_from([None, *(d for d in shape.loops if left[d] > 1)]))
         if loop is None:
+            continue
+        if draw(st.sampled_from((False, False, False, False, False, False, False, True))):
+            chosen.append(Unrolled(array_dim.name, loop, 1, 1.0))
             continue
         steps = ceil(left[loop] / min(array_dim.size, left[loop]))
         share = left[loop] / steps

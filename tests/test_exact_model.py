@@ -12,26 +12,14 @@ from nest_examples import memory
 from nest_strategies import Case, cases
 
 from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
-from dfc.backend_cost.evaluate import Batch, effective_cuts
+from dfc.backend_cost.evaluate import effective_cuts
 from dfc.backend_cost.explain import model_flows
-from dfc.backend_cost.mapping_cost import price_mapping
+from dfc.backend_cost.mapping_cost import price_mapping, tables_of
 from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work
 from dfc.backend_cost.simulate import simulate, simulate_words
-from dfc.backend_cost.tables import Tables, build_tables
 from dfc.backend_cost.timing import exact_latency
 from dfc.hwdsl import Arch, ArrayDim, Move, OperationalArray, Port
-from dfc.ir import N_DIMS, Dim, Role, sizes
-
-
-def tables_for(case: Case, model: CostModel) -> tuple[Tables, Batch]:
-    loops = case.mapping.loops
-    points = np.ones((len(loops) + 1, N_DIMS))
-    for i, loop in enumerate(loops):
-        points[i + 1] = points[i]
-        points[i + 1, loop.dim] *= loop.size
-    dims = np.array([[loop.dim for loop in loops]], dtype=np.int64).reshape(1, -1)
-    cuts = tuple(np.array([c], dtype=np.int64) for c in case.mapping.cuts)
-    return build_tables(case.nest, case.arch, points, model), Batch(dims, np.arange(len(points))[None, :], cuts)
+from dfc.ir import Dim, Role, sizes
 
 
 @pytest.mark.slow
@@ -43,7 +31,7 @@ def test_words_equal_the_simulators() -> None:
     @settings(max_examples=2200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(cases())
     def check(case: Case) -> None:
-        tables, batch = tables_for(case, EXACT)
+        tables, batch = tables_of(case.nest, case.arch, case.mapping, EXACT)
         flows = model_flows(tables, batch, case.mapping, effective_cuts(tables, batch))
         ours = {(f.operand, f.level, f.move): f.words for f in flows}
         theirs = simulate_words(case.nest, case.arch, case.mapping).words
@@ -74,7 +62,7 @@ def test_cycles_follow_the_simulators() -> None:
         whole = replace(
             case, arch=replace(case.arch, memories=tuple(replace(m, fetch_new=False) for m in case.arch.memories))
         )
-        tables, batch = tables_for(whole, EXACT)
+        tables, batch = tables_of(whole.nest, whole.arch, whole.mapping, EXACT)
         double = tuple(
             np.array([[(i, m) in case.double_buffer for m in range(len(t.operand.memories))]])
             for i, t in enumerate(tables.operands)
@@ -124,7 +112,7 @@ def product_case(k: int = 3, c: int = 4, lanes: int = 1, work: Work = Work.MAC) 
 
 def words(model: CostModel, case: tuple[Nest, Arch, Mapping]) -> dict[tuple[int, int, Move], float]:
     nest, arch, mapping = case
-    tables, batch = tables_for(Case(nest, arch, mapping, frozenset()), model)
+    tables, batch = tables_of(nest, arch, mapping, model)
     flows = model_flows(tables, batch, mapping, effective_cuts(tables, batch))
     return {(f.operand, f.level, f.move): f.words for f in flows}
 
@@ -188,7 +176,7 @@ def test_write_width() -> None:
     arch = Arch("small", ARRAY, (port, TOP), {Role.O: (0, 1), Role.W: (1,), Role.I: (1,)}, {})
     nest, _, mapping = product_case()
     for model, cycles in ((EXACT, 2), (EXACT.without("write_width"), 1)):
-        tables, _ = tables_for(Case(nest, arch, mapping, frozenset()), model)
+        tables, _ = tables_of(nest, arch, mapping, model)
         link = next(k for k in tables.operands[0].links if (k.level, k.move) == (0, Move.WRITE_UP))
         assert link.transfer_cycles[0] == cycles
 

@@ -16,8 +16,8 @@ from nest_strategies import Case, cases, draw_mapping
 
 from dfc.backend_cost.cost_model import DEFINES, EXACT
 from dfc.backend_cost.evaluate import effective_cuts, energy_pj
-from dfc.backend_cost.explain import model_flows, tables_of
-from dfc.backend_cost.mapping_cost import price_mapping
+from dfc.backend_cost.explain import model_flows
+from dfc.backend_cost.mapping_cost import price_mapping, tables_of
 from dfc.backend_cost.rebuild import read_problem
 from dfc.backend_cost.simulate import simulate, simulate_words
 from dfc.backend_cost.simulate_compare import compare
