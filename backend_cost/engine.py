@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import prod
+from typing import TypeVar
 
 from dfc.backend_cost.copies import Copy, CopyCost, Place, price_copies
 from dfc.backend_cost.cost_model import EXACT, CostModel
@@ -23,12 +24,12 @@ from dfc.backend_cost.rules_conflict import explain_contradiction
 from dfc.backend_cost.spatial_search import Spatial, SpatialSearch, Unrolling
 from dfc.errors import InfeasibleError
 from dfc.hwdsl.arch import Arch
-from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
+from dfc.ir import PLACE_DIMS, Axis, Graph, Kind, Layer, Role
 from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
 
-#: a weight operand that changes along these is a map: each tile brings its own part of it
-_MAP_DIMS = frozenset({Dim.B, Dim.OT, Dim.OY, Dim.OX})
+K = TypeVar("K")
+
 #: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
 _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
 
@@ -68,7 +69,8 @@ class MappingCache:
         return found
 
     def _recall(self, nest: Nest, rules: LayerRules | None, store: MappingStore) -> MappingCost | TooSmall:
-        key = self._keys.key(nest, "" if rules is None else repr(rules))
+        names = tuple(memory.name for memory in self.arch.memories)  # rules name memories, keys leave names out
+        key = self._keys.key(nest, "" if rules is None else repr((rules, names)))
         found = store.get(key)
         if found is not None:
             self.recalled += 1
@@ -361,7 +363,8 @@ class _TileWalk:
         else:
             out_bits = maps.region_bits(layer.output, *extents)
             o_level = ladder.lowest(Role.O, out_bits, (i_memory, window_bits))
-        everything = self.tile.first or any(o.role is Role.W and _MAP_DIMS.intersection(o.dims) for o in layer.inputs)
+        # weights that change from place to place are a map: each tile brings its own part of it
+        everything = self.tile.first or any(o.role is Role.W and PLACE_DIMS.intersection(o.dims) for o in layer.inputs)
         w_level = len(self.arch.paths[Role.W]) - 1 if everything else self.levels.weight_level
         return {Role.O: o_level, Role.W: w_level, Role.I: i_level}
 
@@ -460,16 +463,13 @@ class _TileWalk:
 def _in_sequence(first: CopyCost, then: CopyCost) -> CopyCost:
     """Two groups of copies one after the other."""
 
-    def merged(a: dict[int, float], b: dict[int, float]) -> dict[int, float]:
+    def merged(a: dict[K, float], b: dict[K, float]) -> dict[K, float]:
         return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in {**a, **b}}
 
-    energy = {
-        k: first.memory_pj.get(k, 0.0) + then.memory_pj.get(k, 0.0) for k in {**first.memory_pj, **then.memory_pj}
-    }
     return CopyCost(
         first.energy_pj + then.energy_pj,
         first.latency_cycles + then.latency_cycles,
-        energy,
+        merged(first.memory_pj, then.memory_pj),
         merged(first.read_bits, then.read_bits),
         merged(first.write_bits, then.write_bits),
     )

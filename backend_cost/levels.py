@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from dfc.errors import DfcError
 from dfc.hwdsl.arch import Arch
-from dfc.ir import Axis, Graph, Layer, Role
+from dfc.ir import Axis, Dim, Graph, Layer, Role
 from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, TileClass
+
+_CHANNELS = frozenset({Dim.G, Dim.K, Dim.C})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,17 @@ class MapSizes:
         return self.column_bits(tensor) * x * y
 
     def read_bits(self, layer: Layer, tensor: str, x: int, y: int) -> int:
-        """Bits that a layer reads of a region: of all channels, save where it only picks some of them."""
-        bits = self.region_bits(tensor, x, y)
-        have, kept = self.graph.tensors[tensor].channels, self.graph.tensors[layer.output].channels
-        return bits * kept // have if layer.op in ("slice", "split") and kept < have else bits
+        """Bits that a layer reads of a region: of all channels, save where its loops lead to fewer."""
+        have = self.graph.tensors[tensor].channels
+        return self.region_bits(tensor, x, y) * min(have, self._channels_read(layer, tensor)) // have
+
+    def _channels_read(self, layer: Layer, tensor: str) -> int:
+        """Iterations over channels; all channels where loops lead to every element, whichever its axes lie on."""
+        size = self.graph.tensors[tensor]
+        mine = [o.dims for o in layer.inputs if any(s.tensor == tensor for s in o.sources)]
+        if any(prod(layer.sizes[d] for d in dims) >= size.elements for dims in mine):
+            return size.channels
+        return max(prod(layer.sizes[d] for d in dims if d in _CHANNELS) for dims in mine)
 
     def row_bits(self, tensor: str, rows: int) -> int:
         """Bits of whole rows of the map."""

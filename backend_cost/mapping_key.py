@@ -1,8 +1,8 @@
 """What decides a mapping problem's answer, as a key that is the same in every process that runs the same dfc.
 
 A key is a hash of a canonical text: the version of dfc and of the sources that decide costs, the objective, the model's
-terms, the latency limit, and of the accelerator the memories that the nest's operands use. Names and places on a page
-are left out; the memories' indices are not, because results refer to memories by index.
+terms, and of the accelerator the memories that the nest's operands use. Names and places on a page are left out, save
+the names of memories where rules are given; the memories' indices are not, because results refer to memories by index.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def model_version() -> str:
 class ProblemKeys:
     """Keys of the nests that are mapped on one accelerator with one aim."""
 
-    def __init__(self, arch: Arch, objective: Objective, model: CostModel, max_cycles: int | None = None):
+    def __init__(self, arch: Arch, objective: Objective, model: CostModel):
         terms = " ".join(term for term in model.terms() if getattr(model, term))
         array = arch.array
-        aim = (objective.value, terms, max_cycles, array.mac_pj, array.op_pj)
+        aim = (objective.value, terms, array.mac_pj, array.op_pj)
         self._start = blake2b(repr((model_version(), *aim)).encode(), digest_size=KEY_BYTES)
         self._memories = [repr(tuple(_memory_parts(memory))).encode() for memory in arch.memories]
 
@@ -58,19 +58,6 @@ class ProblemKeys:
             digest.update(b"\n%d " % index + self._memories[index])
         digest.update(f"\n{nest!r}\n{options}".encode())
         return digest.digest()
-
-
-def problem_key(
-    nest: Nest,
-    arch: Arch,
-    objective: Objective,
-    model: CostModel,
-    *,
-    max_cycles: int | None = None,
-    options: str = "",
-) -> bytes:
-    """The key of one problem; see :class:`ProblemKeys`."""
-    return ProblemKeys(arch, objective, model, max_cycles).key(nest, options)
 
 
 def _memory_parts(memory: Memory) -> Iterator[tuple[str, object]]:

@@ -8,6 +8,7 @@ hashed; where they stand on the page is not, so that equal rules of several laye
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -257,14 +258,14 @@ def _factors(rule: OrderRule, points: Lattice, start: list[int]) -> list[list[_P
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A layer's name, or a pattern of names: ``conv*``."""
+    """A layer's name, or a pattern of names in which ``*`` stands for any text: ``conv*``."""
 
     text: str
     span: Span
 
     def matches(self, name: str) -> bool:
         """Whether a layer is meant."""
-        return name == self.text or fnmatchcase(name, self.text)
+        return fnmatchcase(name, re.sub(r"[?[]", r"[\g<0>]", self.text))  # only * is special
 
 
 @dataclass(frozen=True, slots=True)

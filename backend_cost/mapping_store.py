@@ -188,14 +188,14 @@ def place_of(folder: Path) -> Path:
     return folder / f"mappings-{SCHEMA}"
 
 
-def clear_store(folder: Path) -> None:
-    """Remove what is kept there; processes that use it go on with what they have.
+def clear_store(folder: Path) -> bool:
+    """Remove what is kept there, if anything is; processes that use it go on with what they have.
 
     Raises:
         UnusableError: it cannot be removed.
     """
     place = place_of(folder)
-    discard(place, place.with_name(f"{place.name}.{secrets.token_hex(6)}.old"))
+    return discard(place, place.with_name(f"{place.name}.{secrets.token_hex(6)}.old"))
 
 
 def default_folder(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path | None:

@@ -45,7 +45,7 @@ def check_rules(rules: MappingRules, layers: Sequence[Layer], arch: Arch) -> Non
 
     Raises:
         RulesError: MAP014 a pattern that matches no layer, MAP015 memories and operands, MAP016 the spatial unrolling,
-            MAP020 a loop that is too small for a rule.
+            MAP020 a loop that is too small for a rule, MAP021 an array dimension that two rules lay loops over.
     """
     modelled = [layer for layer in layers if layer.kind not in (Kind.OPAQUE, Kind.VIEW)]
     for block in rules.blocks:
@@ -130,7 +130,7 @@ def _check_lanes(rules: tuple[SpatialRule, ...], layer: Layer, arch: Arch) -> No
                 raise RulesError("MAP016", message, span=rule.span, hint=f"at most {sizes[name]} on {name}")
             if name in seen:
                 message = f"layer '{layer.name}': array dimension '{name}' is given twice"
-                raise RulesError("MAP016", message, span=rule.span, hint=f"the first is at {seen[name].span}")
+                raise RulesError("MAP021", message, span=rule.span, hint=f"the first is at {seen[name].span}")
         seen |= dict.fromkeys(mine, rule)
     for dim in {u.loop for rule in rules for u in rule.lanes}:
         wide = [(u, rule) for rule in rules for u in rule.lanes if u.loop is dim]

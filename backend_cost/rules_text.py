@@ -157,8 +157,8 @@ class _Parser:
         if self.word("tile"):
             if self.here.kind != "tile":
                 self.fail("'tile' needs WIDTHxHEIGHT in positions", "for example: tile 60x72")
-            width, height = self.take().text.split("x")
-            tile = int(width[-18:]), int(height[-18:])
+            width, height = (text.lstrip("0")[:18] or "0" for text in self.take().text.split("x"))
+            tile = int(width), int(height)
         self.need("{", "the layer's block is missing", 'write: layer "NAME" { ... }')
         spatial: list[SpatialRule] = []
         orders: list[OrderRule] = []
@@ -190,8 +190,10 @@ class _Parser:
 
     def span(self, start: _Token) -> Span:
         """From a rule's first word to its last, on its first line."""
-        last = [t.span for t in self.tokens[: self.at] if t.span.line == start.span.line][-1]
-        first = start.span
+        first, at = start.span, self.at - 1
+        while self.tokens[at].span.line != first.line:
+            at -= 1
+        last = self.tokens[at].span
         return Span(first.file, first.line, first.column, last.column + last.length - first.column, first.text)
 
     # --- rules
@@ -276,6 +278,7 @@ class _Parser:
 
     def number(self) -> int:
         token = self.take()
-        if not re.fullmatch(r"\+?0*[1-9][0-9]{0,9}", token.text) or int(token.text) > _MOST:
+        match = re.fullmatch(r"\+?0*([1-9][0-9]{0,9})", token.text)
+        if match is None or int(match[1]) > _MOST:
             self.fail(f"'{token.text}' is not a whole number from 1 to {_MOST}", "", token, "MAP013")
-        return int(token.text)
+        return int(match[1])

@@ -111,11 +111,15 @@ class StackSearch:
             self._descend(overlap, Spatial.PREFER, objective)
 
     def unroll(self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective) -> None:
-        """Search the spatial unrolling of what :meth:`explore` found best, and of better tiles around that."""
+        """Search the spatial unrolling of what :meth:`explore` found best, and of better tiles around that.
+
+        And of the whole map, to compare with.
+        """
         fit = [c for c in self.candidates() if c.spatial is Spatial.PREFER]
         if tile is not None:
             for overlap in overlaps:
                 self.price(tile, overlap, Spatial.SEARCH)
+            self.price(self.whole, overlaps[0], Spatial.SEARCH)
             return
         self.price(self.whole, overlaps[0], Spatial.SEARCH)
         best = sorted(fit, key=lambda c: score(c, objective))[:_UNROLLED]

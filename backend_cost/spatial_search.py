@@ -8,6 +8,7 @@ mapped. That proves nothing, but the preference is one of them: what is found is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
@@ -29,6 +30,8 @@ from dfc.hwdsl.arch import Arch
 
 #: the objective, energy in pJ, cycles
 Score = tuple[float, float, float]
+#: of a layout, an array dimension and the layout's score: a better layout that differs there, with its score
+Change = Callable[[Layout, int, Score], tuple[Score, Layout] | None]
 
 
 class Spatial(StrEnum):
@@ -110,8 +113,10 @@ class _Search:
         """List or descend, then map the most hopeful."""
         listed = self.space.listed(self.effort.few)
         if listed is None:
-            self._descend(self._promising())
-            self._descend(self.space.preferred)
+            idle: Layout = ((),) * len(self.space.preferred)
+            promising = self._descend(idle, self._promise(self.space.laid_out(idle)), self._promised)
+            for layout in (promising, self.space.preferred):
+                self._descend(layout, self._look(self.space.laid_out(layout)), self._change)
         for nest in listed or ():
             self._look(nest)
         preferred = self.space.key(self.best.nest.unrolled)
@@ -125,19 +130,19 @@ class _Search:
                 self._offer(Unrolling(nest, cost))
         return self.best
 
-    def _descend(self, layout: Layout) -> None:
-        """Change one array dimension after the other for as long as that betters the outlook."""
-        here = self._look(self.space.laid_out(layout))
+    def _descend(self, layout: Layout, here: Score, change: Change) -> Layout:
+        """Change one array dimension after the other for as long as that is better."""
         unchanged = at = 0
         while unchanged < len(layout):
-            better = self._change(layout, at, here)
+            better = change(layout, at, here)
             if better is not None:
                 here, layout = better
             unchanged = 0 if better is not None else unchanged + 1
             at = (at + 1) % len(layout)
+        return layout
 
     def _change(self, layout: Layout, at: int, here: Score) -> tuple[Score, Layout] | None:
-        """The best change of one array dimension; None if none is better."""
+        """The change of one array dimension with the best outlook; None if none is better."""
         found: tuple[Score, Layout] | None = None
         disappointed = 0
         for nest, changed in self._neighbours(layout, at):
@@ -160,19 +165,12 @@ class _Search:
         fitting = [item for item in found.items() if self._promise(item[0])[0] < inf]
         return sorted(fitting, key=lambda item: (self._promise(item[0]), item[1]))
 
-    def _promising(self) -> Layout:
-        """The layout to which the same descent leads from an idle array if the estimate alone counts."""
-        layout: Layout = ((),) * len(self.space.preferred)
-        least = self._promise(self.space.laid_out(layout))
-        unchanged = at = 0
-        while unchanged < len(layout):
-            nest, changed = next(iter(self._neighbours(layout, at)), (None, layout))
-            better = nest is not None and self._promise(nest) < least
-            if nest is not None and better:
-                least, layout = self._promise(nest), changed
-            unchanged = 0 if better else unchanged + 1
-            at = (at + 1) % len(layout)
-        return layout
+    def _promised(self, layout: Layout, at: int, here: Score) -> tuple[Score, Layout] | None:
+        """The same if the estimate alone counts."""
+        for nest, changed in self._neighbours(layout, at)[:1]:
+            if self._promise(nest) < here:
+                return self._promise(nest), changed
+        return None
 
     def _promise(self, nest: Nest) -> Score:
         """About what its best mapping scores; little energy is little traffic, and so few stalls."""

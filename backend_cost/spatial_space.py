@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
-from math import ceil, inf, prod
+from math import ceil, inf
 
-from dfc.backend_cost.nest import Nest, NestOperand, Unrolled, lay_out, spatial_levels, window_extent
-from dfc.backend_cost.spatial import Lanes, operand_lanes
+from dfc.backend_cost.nest import Nest, NestOperand, Unrolled, lay_out, spatial_levels
+from dfc.backend_cost.spatial import Lanes, elements, operand_lanes
 from dfc.hwdsl.arch import Arch, Memory, Unroll
-from dfc.ir import KERNEL_DIM, OUTPUT_DIM, Dim
+from dfc.ir import Dim
 
 #: loops on one array dimension, each with the lanes that it may fill
 Loops = tuple[tuple[Dim, int], ...]
@@ -111,9 +111,8 @@ class SpatialSpace:
     # --- the estimate
 
     @cached_property
-    def _elements(self) -> list[int]:
-        whole = [float(n) for n in self.nest.sizes]
-        return [_elements(self.nest, o, whole) for o in self.nest.operands]
+    def _elements(self) -> list[float]:
+        return [elements(self.nest, o, [*self.nest.sizes]) for o in self.nest.operands]
 
     def estimate_pj(self, nest: Nest) -> float:
         """About the energy of the best mapping; infinite where the lanes do not fit.
@@ -125,12 +124,13 @@ class SpatialSpace:
         total = self.arch.array.mac_pj * nest.operations
         once: list[float] = []
         often: list[float] = []
-        used: dict[int, int] = {}
+        used: dict[int, float] = {}
         for operand, whole in zip(nest.operands, self._elements, strict=True):
             memories = [self.arch.memories[m] for m in operand.memories]
             lanes = operand_lanes(nest, operand, spatial_levels(nest, operand, self.arch), whole=False)
             for m, memory in enumerate(operand.memories[:-1]):
-                used[memory] = used.get(memory, 0) + _elements(nest, operand, lanes.below[m + 1]) * operand.bits
+                below: list[float] = [ceil(n - 1e-9) for n in lanes.below[m + 1]]  # as allocation rounds
+                used[memory] = used.get(memory, 0) + elements(nest, operand, below) * operand.bits
             total += _feeding_pj(nest, operand, lanes, memories[0])
             for a in range(1, len(memories)):
                 count = whole * lanes.totals[a] / lanes.unique[a], whole * lanes.totals[a + 1] / lanes.unique[a + 1]
@@ -153,18 +153,6 @@ def _pairs(first: int, second: int, size: int) -> list[tuple[int, int]]:
         if even_fill(first, n) == n and m > 1 and all(m > other for _, other in found):
             found.append((n, m))
     return found
-
-
-def _elements(nest: Nest, operand: NestOperand, extents: list[float]) -> int:
-    """Elements that loops of these extents touch, rounded up as allocation does."""
-    size = [ceil(n - 1e-9) for n in extents]
-    slid: set[Dim] = set()
-    count = 1
-    for axis in operand.windows:
-        o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
-        slid |= {o, f}
-        count *= window_extent(size[o], size[f], nest.strides[axis], nest.dilations[axis])
-    return count * prod(size[d] for d in operand.dims if d not in slid)
 
 
 def _bit_pj(memory: Memory, *, read: bool) -> float:

@@ -175,18 +175,19 @@ def checksum(key: bytes, text: bytes) -> bytes:
     return blake2b(text, digest_size=8, key=key).digest()
 
 
-def discard(folder: Path, aside: Path) -> None:
+def discard(folder: Path, aside: Path) -> bool:
     """Remove the file with its log in one step: renamed together first, so that nobody opens one without the other.
 
-    Processes that have it open go on with what they have, and leave nothing behind.
+    Processes that have it open go on with what they have, and leave nothing behind. False where nothing was there.
 
     Raises:
         UnusableError: it cannot be moved.
     """
     try:
+        folder.lstat()  # renaming nothing on a read-only disk is an error of its own
         folder.rename(aside)
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise UnusableError(error.strerror or str(error)) from None
     for name in ("", "-wal", "-shm", "-journal"):
@@ -194,6 +195,7 @@ def discard(folder: Path, aside: Path) -> None:
             (aside / f"{FILE}{name}").unlink()
     with contextlib.suppress(OSError):  # somebody put something else in it
         aside.rmdir()
+    return True
 
 
 def _now() -> int:

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from dfc._version import __version__
 from dfc.cli_output import diagnose, paint_of, say, terminal_width
@@ -33,8 +34,22 @@ Exit codes:
   130  interrupted; dfc compile still writes the best schedule found until then
 """
 
+
+class _Commands(TyperGroup):
+    """All commands: Typer itself says nothing when Ctrl-C ends one."""
+
+    def invoke(self, ctx: Any) -> Any:  # Typer names no public type for its context
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            diagnose("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 # no markup mode: rich's help would cost more than the rest of the start
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -420,6 +435,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         diagnose(error.render())
         return error.exit_code
     except KeyboardInterrupt:
+        diagnose("interrupted")
         return INTERRUPTED
     except Exception as error:
         return _defect(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dfc.report_table import clean
 from dfc.report_units import size
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
-CODES: Mapping[str, str] = {"CLI054": "the cache has no place, or cannot be removed"}
+CODES: Mapping[str, str] = {"CLI054": "the cache has no place, or cannot be read or removed"}
 
 
 @contextlib.contextmanager
@@ -40,13 +41,16 @@ def describe_cache(folder: Path | None) -> str:
     """
     place = _known(folder)
     entries = taken = 0
-    if place_of(place).exists():  # looking makes nothing
+    there = _is_folder(place) and _is_folder(place_of(place))
+    if there:  # looking makes nothing
         with MappingStore(place) as store:
+            if not store.usable:
+                raise UsageError("CLI054", clean(store.notes[-1]), place=str(place), hint="check its permissions")
             entries, taken = store.info()
             for note in store.notes:
                 diagnose(f"note: {note}")
     return (
-        f"place    {clean(str(place))}\n"
+        f"place    {clean(str(place))}{'' if there else ' (does not exist yet)'}\n"
         f"answers  {entries:,} of the mapping search\n"
         f"size     {size(8 * taken)} of at most {size(8 * MOST_BYTES)}\n"
     )
@@ -60,11 +64,30 @@ def clear_cache(folder: Path | None) -> str:
     """
     place = _known(folder)
     try:
-        clear_store(place)
+        found = clear_store(place)
     except UnusableError as error:
         hint = "check its permissions"
         raise UsageError("CLI054", f"cannot remove: {error}", place=str(place_of(place)), hint=hint) from None
-    return f"cleared {clean(str(place))}\n"
+    return f"{'cleared' if found else 'nothing to clear in'} {clean(str(place))}\n"
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is one; false where there is nothing.
+
+    Raises:
+        UsageError: CLI054 for a file, or where that cannot be found out.
+    """
+    try:
+        found = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        reason, hint = getattr(error, "strerror", None) or "not a path", "check its permissions"
+        raise UsageError("CLI054", f"cannot read the cache: {reason}", place=str(path), hint=hint) from None
+    if not stat.S_ISDIR(found):
+        hint = "a cache lives in a folder: name another with --cache DIR"
+        raise UsageError("CLI054", "the place of the cache is a file", place=str(path), hint=hint)
+    return True
 
 
 def _known(folder: Path | None) -> Path:

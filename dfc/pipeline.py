@@ -184,13 +184,14 @@ class _Search:
             self.complete = False
 
     def choices(self) -> list[list[Candidate]]:
-        """Per stack what may be chosen: with a tile given by the user, that tile alone."""
+        """Per stack what may be chosen: with a tile given by the user, that tile alone if there was time for it."""
         found: list[list[Candidate]] = []
         for search in self.searches:
             fit = search.candidates()
-            if self.request.tile is not None and self.complete:
+            if self.request.tile is not None:
                 tile = tuple(min(a, b) for a, b in zip(self.request.tile, search.whole, strict=True))
-                fit = [c for c in fit if c.tile == tile]
+                wanted = [c for c in fit if c.tile == tile]
+                fit = wanted if wanted or self.complete else fit
             if not fit:
                 raise self._nothing_fits(search)
             found.append(fit)
@@ -213,7 +214,7 @@ class _Search:
     def whole_candidates(self) -> list[Candidate | None]:
         """Per stack the one with a single tile, if it fits."""
         spatial = self.request.spatial if self.complete else Spatial.PREFER
-        found = (s.price(s.whole, self.request.overlaps[0], spatial) for s in self.searches)
+        found = (s.found[s.whole, self.request.overlaps[0], spatial] for s in self.searches)
         return [c if isinstance(c, Candidate) else None for c in found]
 
 

@@ -15,7 +15,6 @@ def opaque_layer(
     reads: Sequence[Value],
     writes: Sequence[Value],
     inner_constants: int = 0,
-    domain: str = "",
 ) -> Layer:
     """Feature maps on one I operand, constants on one W operand; sizes are those of the first output.
 
@@ -28,11 +27,10 @@ def opaque_layer(
         operands.append(Operand(Role.I, FEATURE_DIMS, moving))
     if fixed:
         operands.append(Operand(Role.W, FEATURE_DIMS, tuple(Source(v.name) for v in fixed), constant=True))
-    op = origin.op_type if not domain else f"{domain}.{origin.op_type}"
     return Layer(
         name=name,
         kind=Kind.OPAQUE,
-        op=op.lower(),
+        op=origin.op_type.lower(),
         inputs=tuple(operands),
         outputs=tuple(v.name for v in writes),
         sizes=feature_sizes(writes[0]),

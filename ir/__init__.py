@@ -1,6 +1,6 @@
 """The intermediate representation: frozen types, region arithmetic, verifier and text form."""
 
-from dfc.ir.dims import KERNEL_DIM, N_DIMS, OUTPUT_DIM, Axis, Dim, Kind, Role
+from dfc.ir.dims import KERNEL_DIM, N_DIMS, OUTPUT_DIM, PLACE_DIMS, Axis, Dim, Kind, Role
 from dfc.ir.graph import (
     CONV_INPUT_DIMS,
     CONV_WEIGHT_DIMS,
@@ -29,6 +29,7 @@ __all__ = [
     "N_DIMS",
     "OUTPUT_DIM",
     "OUTPUT_DIMS",
+    "PLACE_DIMS",
     "SAME",
     "Axis",
     "AxisMap",

@@ -36,6 +36,8 @@ class Axis(IntEnum):
     X = 2
 
 
+#: loops from place to place: a constant that changes along these is a map, not the weights or slopes of channels
+PLACE_DIMS = frozenset({Dim.B, Dim.OT, Dim.OY, Dim.OX})
 #: per axis: the output loop and the kernel loop that together address the input
 OUTPUT_DIM = (Dim.OT, Dim.OY, Dim.OX)
 KERNEL_DIM = (Dim.FT, Dim.FY, Dim.FX)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
-from dfc.ir import SAME, Dim, Graph, Kind, Layer
+from dfc.ir import PLACE_DIMS, SAME, Dim, Graph, Kind, Layer
 from dfc.passes.base import Pass
 from dfc.passes.rewrite import absorb, merge_into_producers, sole_source
 
@@ -28,8 +28,6 @@ ACROSS_CHANNELS = frozenset(
     {"softmax", "log_softmax", "hardmax", "lrn", "lp_norm", "layer_norm", "rms_norm", "group_norm"}
     | {"instance_norm", "mean_variance_norm"}
 )
-#: a constant that changes along these is a map of its own, not the slopes or offsets of channels
-_PLACES = frozenset({Dim.B, Dim.OT, Dim.OY, Dim.OX})
 _REDUCTIONS = (Dim.K, Dim.C, Dim.FT, Dim.FY, Dim.FX)
 
 
@@ -65,7 +63,7 @@ def _is_pointwise(layer: Layer) -> bool:
         and source is not None
         and source.maps == SAME
         and prod(layer.sizes[dim] for dim in _REDUCTIONS) == 1
-        and not any(o.constant and _PLACES.intersection(o.dims) for o in layer.inputs)
+        and not any(o.constant and PLACE_DIMS.intersection(o.dims) for o in layer.inputs)
     )
 
 

@@ -436,7 +436,7 @@ def test_rules_that_can_be_kept_are_no_contradiction() -> None:
         ("layer conv1 { spatial D3: FX 2 x FY 3 }", "MAP016", "has only 4 lanes, not 6"),
         ("layer conv1 { spatial D1: K 4 }", "MAP016", "loop K has only size 3"),
         ("layer conv1 { spatial D1: K 3 } layer 'conv*' { }", "MAP011", "a layer's name"),
-        ('layer conv1 { spatial D1: K 3 } layer "conv*" { spatial D1: C 3 }', "MAP016", "the first is at t.map:1:15"),
+        ('layer conv1 { spatial D1: K 3 } layer "conv*" { spatial D1: C 3 }', "MAP021", "the first is at t.map:1:15"),
     ],
 )
 def test_checked_before_the_search(body: str, code: str, says: str, tmp_path: Path) -> None:
