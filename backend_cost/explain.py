@@ -13,7 +13,6 @@ from math import ceil
 
 import numpy as np
 
-from dfc.backend_cost.assemble import operand_names
 from dfc.backend_cost.cost_model import CostModel
 from dfc.backend_cost.evaluate import (
     Batch,
@@ -23,7 +22,7 @@ from dfc.backend_cost.evaluate import (
     link_pj,
 )
 from dfc.backend_cost.mapping_cost import MappingCost, cost_of, mapping_times, tables_of, whole_times
-from dfc.backend_cost.nest import Mapping, Nest
+from dfc.backend_cost.nest import Mapping, Nest, operand_names
 from dfc.backend_cost.rebuild import TileProblem
 from dfc.backend_cost.schedule import CopyEntry
 from dfc.backend_cost.sliding import mapping_words

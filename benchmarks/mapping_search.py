@@ -33,8 +33,8 @@ from dfc.backend_cost import mapping_search as mapping_search_module
 from dfc.backend_cost import mapping_space
 from dfc.backend_cost.chains import COMPILED, ChainProblem
 from dfc.backend_cost.cost_model import DEFINES, MODELS, CostModel
-from dfc.backend_cost.engine import MappingCache
 from dfc.backend_cost.lattice import lattice
+from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import MappingCost, Objective, price_mapping
 from dfc.backend_cost.mapping_search import search_mapping
 from dfc.backend_cost.nest import Borders, Loop, Mapping, Nest, make_nest

@@ -10,17 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dfc._version import __version__
-from dfc.backend_cost.assemble import Assembler, Tally, baseline
 from dfc.backend_cost.cost_model import EXACT, CostModel, model_by_name
-from dfc.backend_cost.engine import MappingCache, StackCost, StackPricer
-from dfc.backend_cost.levels import Infeasible
+from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.mapping_rules import MappingRules
 from dfc.backend_cost.mapping_store import MappingStore
 from dfc.backend_cost.rules_conflict import check_rules, idle_rules
 from dfc.backend_cost.rules_text import load_rules
 from dfc.backend_cost.schedule import SCHEMA, Baseline, LayerEntry, ModelInfo, Schedule, StackEntry, TensorInfo
-from dfc.backend_cost.search import Candidate, StackSearch, best_combination, score
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.errors import InfeasibleError, InternalError, UsageError
 from dfc.frontend import import_onnx
@@ -29,6 +26,10 @@ from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
 from dfc.passes.tiles import Overlap
+from dfc.scheduling.assemble import Assembler, Tally, baseline
+from dfc.scheduling.engine import StackCost, StackPricer
+from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.search import Candidate, StackSearch, best_combination, score
 
 Bindings = Mapping[str, int]
 InputShapes = Mapping[str | None, tuple[int, ...]]

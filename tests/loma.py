@@ -14,9 +14,9 @@ from typing import cast
 import numpy as np
 
 from dfc.backend_cost.cost_model import DEFINES, CostModel
-from dfc.backend_cost.engine import MappingCache
 from dfc.backend_cost.evaluate import Batch, effective_cuts, energy_pj
 from dfc.backend_cost.lattice import prime_factors
+from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import MappingCost, Objective, TooSmall, cost_of, mapping_times
 from dfc.backend_cost.mapping_rules import LayerRules
 from dfc.backend_cost.nest import Loop, Mapping, Nest

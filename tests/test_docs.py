@@ -22,7 +22,7 @@ from dfc.hwdsl import parse_arch
 from dfc.report import render
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("dfc", "ir", "frontend", "passes", "hwdsl", "backend_cost")
+ROOMS = ("dfc", "ir", "frontend", "passes", "hwdsl", "backend_cost", "scheduling")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
 USER_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE = re.compile(r"(?:ONNX|HW|IR|MAP|CLI)[0-9]{3}")

@@ -18,8 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "hwdsl": {"errors", "ir"},
     "passes": {"errors", "ir"},
     "backend_cost": {"errors", "_version", "ir", "hwdsl", "passes"},
+    "scheduling": {"errors", "_version", "ir", "hwdsl", "passes", "backend_cost"},
 }
-ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost")
+ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost", "scheduling")
 
 
 def modules() -> list[tuple[str, Path]]:

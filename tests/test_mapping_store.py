@@ -20,7 +20,7 @@ from nest_examples import Example, memory
 import dfc
 from dfc.backend_cost import mapping_key, store_file
 from dfc.backend_cost.cost_model import EXACT
-from dfc.backend_cost.engine import MappingCache
+from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import MappingCost, Objective, TooSmall
 from dfc.backend_cost.mapping_json import decode, encode
 from dfc.backend_cost.mapping_search import search_mapping
@@ -141,7 +141,7 @@ def test_a_second_run_searches_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         found = first.best(EXAMPLE.nest)
         assert first.best(EXAMPLE.nest) is found
         assert (first.searches, first.solved, first.recalled) == (1, 1, 0)
-    monkeypatch.setattr("dfc.backend_cost.engine.search_mapping", None)
+    monkeypatch.setattr("dfc.backend_cost.mapping_cache.search_mapping", None)
     with MappingStore(tmp_path) as store:
         second = MappingCache(EXAMPLE.arch, Objective.ENERGY, EXACT, store=store)
         assert second.best(EXAMPLE.nest) == found

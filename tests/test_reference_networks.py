@@ -10,13 +10,13 @@ import reference
 from example_models import build
 from loma import LomaCache
 
-from dfc.backend_cost.engine import StackCost, StackPricer
 from dfc.frontend import import_model
 from dfc.hwdsl import load_arch
 from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import cut_after, find_layers, single_layer_stacks
 from dfc.passes.tiles import Overlap, Tiler
+from dfc.scheduling.engine import StackCost, StackPricer
 
 CHIPS = {
     "Meta_prototype_DF": "meta_proto_df",

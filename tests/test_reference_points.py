@@ -10,13 +10,13 @@ import pytest
 import reference
 from loma import LomaCache
 
-from dfc.backend_cost.copies import Copy, Place, price_copies
-from dfc.backend_cost.engine import StackCost, StackPricer
 from dfc.hwdsl import load_arch
 from dfc.ir import Role
 from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import Overlap, Tiler
 from dfc.pipeline import import_graph
+from dfc.scheduling.copies import Copy, Place, price_copies
+from dfc.scheduling.engine import StackCost, StackPricer
 
 POINTS = reference.load("fsrcnn_meta_108.json.gz", "DFC_REFERENCE_POINTS")["points"]
 MODES = {(False, False): Overlap.RECOMPUTE, (True, False): Overlap.H_CACHED, (True, True): Overlap.CACHED}

@@ -17,7 +17,7 @@ from nest_strategies import Problem, problems
 
 import dfc
 from dfc.backend_cost.cost_model import EXACT, MODELS, CostModel
-from dfc.backend_cost.engine import MappingCache
+from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import MappingCost, Objective, price_mapping
 from dfc.backend_cost.nest import Nest, Unrolled
 from dfc.backend_cost.schedule import Schedule

@@ -6,19 +6,14 @@ Nothing overlaps in time, as in the reference: copies, layers and tiles run one 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from math import prod
 from typing import TypeVar
 
-from dfc.backend_cost.copies import Copy, CopyCost, Place, price_copies
-from dfc.backend_cost.cost_model import EXACT, CostModel
-from dfc.backend_cost.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, stack_levels
-from dfc.backend_cost.mapping_cost import MappingCost, Objective, TooSmall
-from dfc.backend_cost.mapping_key import ProblemKeys
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import MappingCost, TooSmall
 from dfc.backend_cost.mapping_rules import LayerRules, MappingRules
-from dfc.backend_cost.mapping_search import search_mapping
 from dfc.backend_cost.mapping_space import mapping_space
-from dfc.backend_cost.mapping_store import MappingStore
 from dfc.backend_cost.nest import Borders, Nest, make_nest, unroll
 from dfc.backend_cost.rules_conflict import explain_contradiction
 from dfc.backend_cost.spatial_search import Spatial, SpatialSearch, Unrolling
@@ -27,61 +22,13 @@ from dfc.hwdsl.arch import Arch
 from dfc.ir import PLACE_DIMS, Axis, Graph, Kind, Layer, Role
 from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
+from dfc.scheduling.copies import Copy, CopyCost, Place, price_copies
+from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, stack_levels
 
 K = TypeVar("K")
 
 #: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
 _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
-
-
-class MappingCache:
-    """Best mappings by nest: an identical problem is solved once in a run, and with a store once on a machine."""
-
-    def __init__(self, arch: Arch, objective: Objective, model: CostModel = EXACT, store: MappingStore | None = None):
-        self.arch = arch
-        self.objective = objective
-        self.model = model
-        self.store = store
-        self.recalled = 0  # how many came from the store
-        self._known: dict[tuple[Nest, LayerRules | None], MappingCost | TooSmall] = {}
-
-    @cached_property
-    def _keys(self) -> ProblemKeys:  # reads every source of the model: not without need
-        return ProblemKeys(self.arch, self.objective, self.model)
-
-    @property
-    def searches(self) -> int:
-        """How many different nests were asked for."""
-        return len(self._known)
-
-    @property
-    def solved(self) -> int:
-        """How many of them were mapped in this run."""
-        return len(self._known) - self.recalled
-
-    def best(self, nest: Nest, rules: LayerRules | None = None) -> MappingCost | TooSmall:
-        """The nest's best mapping that keeps to the rules, or what is too small for any."""
-        key = (nest, rules)
-        found = self._known.get(key)
-        if found is None:
-            found = self.solve(*key) if self.store is None else self._recall(*key, self.store)
-            self._known[key] = found
-        return found
-
-    def _recall(self, nest: Nest, rules: LayerRules | None, store: MappingStore) -> MappingCost | TooSmall:
-        names = tuple(memory.name for memory in self.arch.memories)  # rules name memories, keys leave names out
-        key = self._keys.key(nest, "" if rules is None else repr((rules, names)))
-        found = store.get(key)
-        if found is not None:
-            self.recalled += 1
-            return found
-        found = self.solve(nest, rules)
-        store.put(key, found)
-        return found
-
-    def solve(self, nest: Nest, rules: LayerRules | None) -> MappingCost | TooSmall:
-        """The answer to a problem that is not known yet; another search of mappings replaces this."""
-        return search_mapping(nest, self.arch, self.objective, self.model, rules=rules)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dfc.backend_cost.copies import Copy
-from dfc.backend_cost.engine import ClassCost, LayerRun, StackCost, StackPricer
-from dfc.backend_cost.nest import Nest, NestOperand, Work
-from dfc.backend_cost.nest import operand_names as operand_names  # explain.py looks for it here
+from dfc.backend_cost.nest import Nest, NestOperand, Work, operand_names
 from dfc.backend_cost.schedule import (
     Baseline,
     CopyEntry,
@@ -24,9 +21,11 @@ from dfc.backend_cost.schedule import (
     TileLayer,
     Totals,
 )
-from dfc.backend_cost.search import Candidate
 from dfc.hwdsl import Arch, format_arch
 from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
+from dfc.scheduling.copies import Copy
+from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer
+from dfc.scheduling.search import Candidate
 
 
 @dataclass

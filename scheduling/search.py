@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dfc.backend_cost.engine import StackCost, StackPricer
-from dfc.backend_cost.levels import Infeasible
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.passes.stacks import Stack, stands_alone
 from dfc.passes.tiles import Overlap, Tiler
+from dfc.scheduling.engine import StackCost, StackPricer
+from dfc.scheduling.levels import Infeasible
 
 #: plans per stack that the coarse grid aims at, times layers: long stacks get a coarser grid
 _GRID_EFFORT = 1200
