@@ -37,6 +37,18 @@ class Overlap(StrEnum):
         )
 
 
+class Order(StrEnum):
+    """Which tile comes next: the one to the right, row by row, or the one below, column by column."""
+
+    ROWS = "rows"
+    COLUMNS = "columns"
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The axis along which the next tile lies, and the other."""
+        return (Axis.X, Axis.Y) if self is Order.ROWS else (Axis.Y, Axis.X)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorStep:
     """What one tile does with one feature map along one axis, in positions.
@@ -64,12 +76,14 @@ class TensorStep:
 class ReadStep:
     """What one layer reads of one source along one axis: the window within the map, and what of it earlier tiles left.
 
-    ``padding`` are the positions of the window that lie before the map.
+    ``padding`` are the positions of the window that lie before the map, ``kept`` those of it that this tile computes
+    and later ones still need.
     """
 
     window: int
     cached: int
     padding: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,7 @@ class DepthFirstPlan:
     tile: tuple[int, int]
     overlap: Overlap
     classes: tuple[TileClass, ...]
+    order: Order = Order.ROWS
 
     @property
     def tiles(self) -> int:
@@ -117,8 +132,12 @@ class DepthFirstPlan:
         return sum(c.count for c in self.classes)
 
 
-def edges(size: int, tile: int) -> list[int]:
-    """Tile borders along an axis; what does not divide evenly makes the *first* tile smaller, as in the reference."""
+def edges(size: int, tile: int, *, remainder_first: bool = True) -> list[int]:
+    """Tile borders along an axis; what does not divide evenly makes the first tile smaller (as in the reference), or
+    the last.
+    """
+    if not remainder_first:
+        return [*range(0, size, tile), size]
     first = size % tile or min(tile, size)
     return [0, *range(first, size + 1, tile)]
 
@@ -126,7 +145,7 @@ def edges(size: int, tile: int) -> list[int]:
 class _AxisWalk:
     """Walks the tiles of a stack along one axis."""
 
-    def __init__(self, graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool):
+    def __init__(self, graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool, remainder_first: bool):
         self.graph = graph
         self.stack = stack
         self.axis = axis
@@ -134,7 +153,8 @@ class _AxisWalk:
         self.layers = [graph.layers[i] for i in stack.layers]
         self.names = [*stack.inputs, *dict.fromkeys(t for layer in self.layers for t in layer.outputs)]
         self.size = {name: graph.tensors[name].spatial[axis] for name in self.names}
-        self.borders = edges(self.size[stack.outputs[-1]], min(tile, self.size[stack.outputs[-1]]))
+        whole = self.size[stack.outputs[-1]]
+        self.borders = edges(whole, min(tile, whole), remainder_first=remainder_first)
         self.tiles = len(self.borders) - 1
 
     def own_part(self, name: str, tile: int) -> Interval:
@@ -224,22 +244,38 @@ class _AxisWalk:
                 span = fresh[layer.output]
                 window = source.maps[self.axis].needs(span, self.size[source.tensor])
                 old = max(0, min(window.hi, before[source.tensor]) - window.lo) if self.keep else 0
-                row.append(ReadStep(window.size, old, source.maps[self.axis].padding_before(span)))
+                kept = self._overlap(window, fresh[source.tensor], later.get(source.tensor)) if self.keep else 0
+                row.append(ReadStep(window.size, old, source.maps[self.axis].padding_before(span), kept))
             reads.append(tuple(row))
         return AxisStep(tuple(tensors), tuple(reads))
 
 
-def axis_tiles(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> AxisTiles:
+    @staticmethod
+    def _overlap(window: Interval, fresh: Interval, later: int | None) -> int:
+        """Of a window, the positions that this tile computes and a later one needs."""
+        if later is None:
+            return 0
+        return max(0, min(window.hi, fresh.hi) - max(window.lo, fresh.lo, later))
+
+
+def axis_tiles(
+    graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool, *, remainder_first: bool = True
+) -> AxisTiles:
     """The tiles of ``tile`` output positions along one axis, gathered into distinct steps."""
-    return _AxisWalk(graph, stack, axis, tile, keep).walk()
+    return _AxisWalk(graph, stack, axis, tile, keep, remainder_first).walk()
 
 
 class Tiler:
-    """Makes the plans of one stack; an axis is analysed once per tile size and mode."""
+    """Makes the plans of one stack; an axis is analysed once per tile size and mode.
 
-    def __init__(self, graph: Graph, stack: Stack):
+    ``remainder_first``: what does not divide evenly makes the first row and column smaller, as in the reference; else
+    the last.
+    """
+
+    def __init__(self, graph: Graph, stack: Stack, *, remainder_first: bool = True):
         self.graph = graph
         self.stack = stack
+        self.remainder_first = remainder_first
         self._known: dict[tuple[Axis, int, bool], AxisTiles] = {}
 
     @property
@@ -251,10 +287,11 @@ class Tiler:
     def _axis(self, axis: Axis, tile: int, keep: bool) -> AxisTiles:
         key = (axis, tile, keep)
         if key not in self._known:
-            self._known[key] = axis_tiles(self.graph, self.stack, axis, tile, keep)
+            first = self.remainder_first
+            self._known[key] = axis_tiles(self.graph, self.stack, axis, tile, keep, remainder_first=first)
         return self._known[key]
 
-    def plan(self, tile: tuple[int, int], overlap: Overlap) -> DepthFirstPlan:
+    def plan(self, tile: tuple[int, int], overlap: Overlap, order: Order = Order.ROWS) -> DepthFirstPlan:
         """The plan for tiles of (x, y) positions; larger tiles than the map are the map."""
         tile = (min(tile[0], self.extents[0]), min(tile[1], self.extents[1]))
         keeps = overlap.keeps
@@ -269,4 +306,4 @@ class Tiler:
                     count -= 1
                 if count:
                     classes.append(TileClass(step_x, step_y, count, first=False))
-        return DepthFirstPlan(self.stack, tile, overlap, tuple(classes))
+        return DepthFirstPlan(self.stack, tile, overlap, tuple(classes), order)

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeVar
 
 from dfc.hwdsl.arch import Arch, Move
 from dfc.ir import Role
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +139,18 @@ def _port_end(spans: list[tuple[int, int]]) -> int:
     """When a port is done: at the latest end, or later if its transfers had to queue."""
     queued = min(s for s, _ in spans) + sum(e - s for s, e in spans)
     return max(queued, max(e for _, e in spans))
+
+
+def in_sequence(first: CopyCost, then: CopyCost) -> CopyCost:
+    """Two groups of copies one after the other."""
+
+    def merged(a: dict[K, float], b: dict[K, float]) -> dict[K, float]:
+        return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in {**a, **b}}
+
+    return CopyCost(
+        first.energy_pj + then.energy_pj,
+        first.latency_cycles + then.latency_cycles,
+        merged(first.memory_pj, then.memory_pj),
+        merged(first.read_bits, then.read_bits),
+        merged(first.write_bits, then.write_bits),
+    )

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
-from typing import TypeVar
 
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import MappingCost, TooSmall
@@ -22,10 +20,8 @@ from dfc.hwdsl.arch import Arch
 from dfc.ir import PLACE_DIMS, Axis, Graph, Kind, Layer, Role
 from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
-from dfc.scheduling.copies import Copy, CopyCost, Place, price_copies
-from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, stack_levels
-
-K = TypeVar("K")
+from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
+from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, kernel_bits, stack_levels
 
 #: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
 _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
@@ -186,7 +182,7 @@ class StackPricer:
                 if isinstance(cost, MappingCost):
                     return nest, cost, tops
                 tried[nest] = None
-            blamed = self._blamed(index, extents, rules, list(tried)) if rules else None
+            blamed = self.blamed(index, extents, rules, list(tried)) if rules else None
             if blamed is not None:
                 return blamed
             # a memory too small for one element of each lane that it serves: leave those lanes idle
@@ -206,7 +202,7 @@ class StackPricer:
             f"memory '{memory.name}' must hold at least one element for each lane that it serves",
         )
 
-    def _blamed(self, index: int, extents: tuple[int, int], rules: LayerRules, nests: list[Nest]) -> Infeasible | None:
+    def blamed(self, index: int, extents: tuple[int, int], rules: LayerRules, nests: list[Nest]) -> Infeasible | None:
         """That rules leave no mapping of these nests, if there are some without them, or the rules fix the lanes."""
         name = self.graph.layers[index].name
         where = f"layer '{name}' in tiles of {extents[0]}x{extents[1]}"
@@ -259,11 +255,11 @@ class _TileWalk:
         constants = self._constants(layer) if self.tile.first else []
         if x.fresh == 0 or y.fresh == 0:  # all that later layers need was or will be computed by other tiles
             if self.tile.first:  # but the first tile brings the weights
-                constants += self._constant_copy(layer, self._kernel_bits(layer))
+                constants += self._constant_copy(layer, kernel_bits(layer, self.arch))
             cost_of = price_copies(self.arch, constants)
             return LayerRun(index, (0, 0), {}, None, None, tuple(constants), cost_of) if constants else None
         extents = (x.fresh, y.fresh)
-        borders = self._borders(layer, reads_x, reads_y) if self.pricer.cache.model.whole_lanes else Borders()
+        borders = borders_of(self.graph, layer, reads_x, reads_y) if self.pricer.cache.model.whole_lanes else Borders()
         want = self._wanted_levels(layer, extents, reads_x, reads_y)
         found = self.pricer.map_layer(index, extents, want, borders, self.spatial)
         if isinstance(found, Infeasible):
@@ -274,22 +270,10 @@ class _TileWalk:
         group = [*self.pending, *rest]
         before = price_copies(self.arch, group)
         if fetched:  # the stack's input arrives before anything else may use it
-            before = _in_sequence(price_copies(self.arch, fetched), before)
+            before = in_sequence(price_copies(self.arch, fetched), before)
         self.pending = self._departures(layer, tops)
         memories = {role: self.arch.paths[role][level] for role, level in tops.items()}
         return LayerRun(index, extents, memories, nest, cost, (*fetched, *group), before)
-
-    def _borders(self, layer: Layer, reads_x: tuple[ReadStep, ...], reads_y: tuple[ReadStep, ...]) -> Borders:
-        """Where the tile's window meets the map's borders; interleaved layers have no window of their own to clip."""
-        if layer.phases != (1, 1, 1) or not layer.sources:
-            return Borders()
-        source = layer.sources[0]
-        t = source.maps[Axis.T]
-        whole_t = self.graph.tensors[source.tensor].spatial[Axis.T]
-        return Borders(
-            pads=(max(0, -t.lo), reads_y[0].padding, reads_x[0].padding),
-            inputs=(whole_t, reads_y[0].window, reads_x[0].window),
-        )
 
     def _wanted_levels(
         self,
@@ -315,16 +299,11 @@ class _TileWalk:
         w_level = len(self.arch.paths[Role.W]) - 1 if everything else self.levels.weight_level
         return {Role.O: o_level, Role.W: w_level, Role.I: i_level}
 
-    def _kernel_bits(self, layer: Layer) -> int:
-        """Bits of the constant operand that the loop nest itself reads."""
-        bits = self.arch.array.weight_bits
-        return sum(prod(layer.sizes[d] for d in o.dims) * bits for o in layer.inputs if o.role is Role.W and o.constant)
-
     def _constants(self, layer: Layer) -> list[Copy]:
         """Biases, slopes and the like, which no loop of the nest addresses: brought once, with the first tile."""
         if layer.kind is Kind.OPAQUE:
             return []
-        return self._constant_copy(layer, max(0, self.pricer.weight_bits(layer) - self._kernel_bits(layer)))
+        return self._constant_copy(layer, max(0, self.pricer.weight_bits(layer) - kernel_bits(layer, self.arch)))
 
     def _constant_copy(self, layer: Layer, bits: int) -> list[Copy]:
         level = self.levels.weight_level
@@ -407,16 +386,14 @@ class _TileWalk:
         return [] if bits == 0 or same else [Copy(what, name, bits, source, target)]
 
 
-def _in_sequence(first: CopyCost, then: CopyCost) -> CopyCost:
-    """Two groups of copies one after the other."""
-
-    def merged(a: dict[K, float], b: dict[K, float]) -> dict[K, float]:
-        return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in {**a, **b}}
-
-    return CopyCost(
-        first.energy_pj + then.energy_pj,
-        first.latency_cycles + then.latency_cycles,
-        merged(first.memory_pj, then.memory_pj),
-        merged(first.read_bits, then.read_bits),
-        merged(first.write_bits, then.write_bits),
+def borders_of(graph: Graph, layer: Layer, reads_x: tuple[ReadStep, ...], reads_y: tuple[ReadStep, ...]) -> Borders:
+    """Where the tile's window meets the map's borders; interleaved layers have no window of their own to clip."""
+    if layer.phases != (1, 1, 1) or not layer.sources:
+        return Borders()
+    source = layer.sources[0]
+    t = source.maps[Axis.T]
+    whole_t = graph.tensors[source.tensor].spatial[Axis.T]
+    return Borders(
+        pads=(max(0, -t.lo), reads_y[0].padding, reads_x[0].padding),
+        inputs=(whole_t, reads_y[0].window, reads_x[0].window),
     )

@@ -210,3 +210,9 @@ def _weight_level(
 
 def _rank(ladder: MemoryLadder, memory: int) -> int:
     return ladder.shared.index(memory) if memory in ladder.shared else -1
+
+
+def kernel_bits(layer: Layer, arch: Arch) -> int:
+    """Bits of the constant operands that the layer's loop nest reads."""
+    bits = arch.array.weight_bits
+    return sum(prod(layer.sizes[d] for d in o.dims) * bits for o in layer.inputs if o.role is Role.W and o.constant)

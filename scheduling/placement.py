@@ -1,0 +1,155 @@
+"""Where a stack's tensors live: line buffers and weights for as long as the stack runs, feature maps tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dfc.hwdsl.arch import Arch
+from dfc.ir import PLACE_DIMS, Graph, Layer, Role
+from dfc.passes.tiles import DepthFirstPlan
+from dfc.scheduling.levels import MapSizes, MemoryLadder
+from dfc.scheduling.parts import LineBuffer, line_buffers
+
+
+def fetches_weights(layer: Layer) -> bool:
+    """Whether each tile brings its own weights: they change from place to place, or another layer computes them."""
+    return any(o.role is Role.W and (PLACE_DIMS.intersection(o.dims) or not o.constant) for o in layer.inputs)
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """What stays in memories for as long as a stack runs, by index of the memory.
+
+    along, across: per map, the memory of its line buffer along the walk and across it.
+    weights:       per layer, the memory in which its weights and constants stay; layers that are not named fetch their
+                   weights for every tile.
+    taken:         bits by memory.
+    """
+
+    along: Mapping[str, int]
+    across: Mapping[str, int]
+    weights: Mapping[int, int]
+    taken: Mapping[int, int] = field(default_factory=dict[int, int])
+
+    def fits(self, arch: Arch) -> bool:
+        """Whether all of it has room."""
+        return all(bits <= arch.memories[m].size_bits for m, bits in self.taken.items())
+
+
+class Resident:
+    """What may stay while a stack runs under a plan, and how much room it takes."""
+
+    def __init__(self, graph: Graph, arch: Arch, plan: DepthFirstPlan):
+        self.graph = graph
+        self.arch = arch
+        self.plan = plan
+        self.maps = MapSizes(graph, arch)
+        self.buffers = line_buffers(graph, plan)
+        layers = {i: graph.layers[i] for i in plan.stack.layers}
+        bits = arch.array.weight_bits
+        self.weight_bits = {
+            i: layer.weight_elements * bits
+            for i, layer in layers.items()
+            if layer.weight_elements and not fetches_weights(layer)
+        }
+        self.ladder = MemoryLadder(arch).shared
+
+    def off_chip(self, lasting: Lasting) -> bool:
+        """Whether a line buffer lies in the outermost memory."""
+        return self.ladder[-1] in {*lasting.along.values(), *lasting.across.values()}
+
+    def line_bits(self, tensor: str, buffer: LineBuffer | None) -> int:
+        """Bits of a line buffer."""
+        return buffer.positions * self.maps.column_bits(tensor) if buffer else 0
+
+    def lasting(self, along: Mapping[str, int], across: Mapping[str, int], weights: Mapping[int, int]) -> Lasting:
+        """These memories, and what they take."""
+        taken: dict[int, int] = {}
+        for tensor, (a, b) in self.buffers.items():
+            for chosen, buffer in ((along, a), (across, b)):
+                if buffer:
+                    taken[chosen[tensor]] = taken.get(chosen[tensor], 0) + self.line_bits(tensor, buffer)
+        for layer, memory in weights.items():
+            taken[memory] = taken.get(memory, 0) + self.weight_bits[layer]
+        return Lasting(along, across, weights, taken)
+
+    def everywhere(self, along: int, across: int, weights: Mapping[int, int]) -> Lasting:
+        """All line buffers of a direction in one memory."""
+        a = {t: along for t, (buffer, _) in self.buffers.items() if buffer}
+        b = {t: across for t, (_, buffer) in self.buffers.items() if buffer}
+        return self.lasting(a, b, weights)
+
+    def uniform(self, weights: Mapping[int, int]) -> list[Lasting]:
+        """All ways to keep the line buffers of each direction in one memory that has room; off chip comes last."""
+        any_along = any(a for a, _ in self.buffers.values())
+        any_across = any(b for _, b in self.buffers.values())
+        found = [
+            lasting
+            for b in (self.ladder if any_across else self.ladder[:1])
+            for a in (self.ladder if any_along else self.ladder[:1])
+            if (lasting := self.everywhere(a, b, weights)).fits(self.arch)
+        ]
+        return sorted(found, key=self.off_chip)
+
+    def weight_choices(self) -> list[dict[int, int]]:
+        """Where weights may stay, the most hopeful first: all in the lowest memory with room for them, or in higher
+        ones; where not all have room, the largest that do; or none.
+        """
+        path = self.arch.paths[Role.W][:-1]
+        total = sum(self.weight_bits.values())
+        free = {m: self._for_weights(m) for m in path}
+        found = [dict.fromkeys(self.weight_bits, m) for m in path if total <= free[m]]
+        if not found and path:
+            found.append(self._some(path, free))
+        return [*found, {}] if self.weight_bits else [{}]
+
+    def _for_weights(self, memory: int) -> int:
+        """Bits of a memory that weights may take: half of it where feature maps share it."""
+        size = self.arch.memories[memory].size_bits
+        return size // 2 if memory in (*self.arch.paths[Role.I], *self.arch.paths[Role.O]) else size
+
+    def _some(self, path: Sequence[int], free: Mapping[int, int]) -> dict[int, int]:
+        left = dict(free)
+        found: dict[int, int] = {}
+        for layer, bits in sorted(self.weight_bits.items(), key=lambda item: (-item[1], item[0])):
+            memory = next((m for m in reversed(path) if bits <= left[m]), None)
+            if memory is not None:
+                found[layer] = memory
+                left[memory] -= bits
+        return dict(sorted(found.items()))
+
+    def moved(self, lasting: Lasting) -> list[Lasting]:
+        """The same with one line buffer in another memory, as far as there is room; the largest buffers first."""
+        found: list[tuple[int, Lasting]] = []
+        for across in (False, True):
+            chosen = lasting.across if across else lasting.along
+            for tensor, memory in chosen.items():
+                buffer = self.buffers[tensor][across]
+                for other in self.ladder[:-1]:
+                    if other != memory:
+                        changed = {**chosen, tensor: other}
+                        along, over = (lasting.along, changed) if across else (changed, lasting.across)
+                        found.append((self.line_bits(tensor, buffer), self.lasting(along, over, lasting.weights)))
+        found.sort(key=lambda item: -item[0])
+        return [one for _, one in found if one.fits(self.arch)]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Bits of a memory that something takes, from step ``first`` to step ``last`` of a tile, a step for each layer.
+
+    ``address_bits`` is None until :func:`dfc.scheduling.addresses.laid_out` gave it one.
+    """
+
+    what: str
+    tensor: str
+    memory: int
+    bits: int
+    first: int
+    last: int
+    address_bits: int | None = None
+
+    def at(self, address_bits: int) -> Buffer:
+        """The same with an address."""
+        return replace(self, address_bits=address_bits)

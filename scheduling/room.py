@@ -1,0 +1,143 @@
+"""Room in memories: what a mapping takes of them, and mappings that make do with what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AbstractMapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from dfc.backend_cost.cost_model import CostModel
+from dfc.backend_cost.evaluate import effective_cuts
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import MappingCost, TooSmall, tables_of
+from dfc.backend_cost.mapping_rules import LayerRules
+from dfc.backend_cost.nest import Nest
+from dfc.backend_cost.spatial import elements
+from dfc.backend_cost.timing import granted_buffers
+from dfc.hwdsl.arch import Arch
+
+#: bits left of a memory, by its index; memories that are not named are free
+Room = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPart:
+    """What a running layer keeps of one operand in one memory: bits per instance, ``copies`` of them (two buffers)."""
+
+    operand: int
+    level: int
+    memory: int
+    bits: int
+    copies: int
+
+    @property
+    def room_bits(self) -> int:
+        """All that it takes."""
+        return self.bits * self.copies
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A mapping with what it takes besides the operands themselves where they live.
+
+    That is what it keeps below, and where an output's sums are still partial when they come to where it lives, the bits
+    by which these are wider.
+    """
+
+    nest: Nest
+    cost: MappingCost
+    parts: tuple[HeldPart, ...]
+
+    @cached_property
+    def taken(self) -> dict[int, int]:
+        """Bits by memory."""
+        found: dict[int, int] = {}
+        for part in self.parts:
+            found[part.memory] = found.get(part.memory, 0) + part.room_bits
+        return found
+
+
+class FittedMappings:
+    """Best mappings of nests in memories that are partly taken."""
+
+    def __init__(self, cache: MappingCache):
+        self.cache = cache
+        self.arch = cache.arch
+        self._views: dict[Room, MappingCache] = {}
+        self._held: dict[tuple[Nest, Room, LayerRules | None], Fitted | TooSmall] = {}
+
+    def best(self, nest: Nest, room: AbstractMapping[int, int], rules: LayerRules | None = None) -> Fitted | TooSmall:
+        """The best mapping whose parts below the operands' top memories fit the bits left of each memory in ``room``.
+
+        Memories that ``room`` does not name are as large as they are.
+        """
+        free = self._fit(nest, (), rules)
+        if isinstance(free, TooSmall) or all(bits <= room.get(m, bits) for m, bits in free.taken.items()):
+            return free
+        used = {m for operand in nest.operands for m in operand.memories[:-1]}
+        return self._fit(nest, tuple(sorted((m, bits) for m, bits in room.items() if m in used)), rules)
+
+    def _fit(self, nest: Nest, room: Room, rules: LayerRules | None) -> Fitted | TooSmall:
+        key = (nest, room, rules)
+        found = self._held.get(key)
+        if found is None:
+            found = self._held[key] = self._solve(nest, self._sized(nest, room), rules)
+        return found
+
+    def _sized(self, nest: Nest, room: Room) -> Room:
+        """Sizes that leave the parts ``room``: the mapping search takes off the operands that live there itself."""
+        own = {m: 0 for m, _ in room}
+        for operand, bits in zip(nest.operands, whole_bits(nest), strict=True):
+            if operand.memories[-1] in own:
+                own[operand.memories[-1]] += bits
+        return tuple((m, max(0, bits) + own[m]) for m, bits in room)
+
+    def _solve(self, nest: Nest, sizes: Room, rules: LayerRules | None) -> Fitted | TooSmall:
+        cache = self._view(sizes)
+        cost = cache.best(nest, rules)
+        if isinstance(cost, TooSmall):
+            return cost
+        return held(nest, cache.arch, cost, cache.model)
+
+    def _view(self, sizes: Room) -> MappingCache:
+        if not sizes:
+            return self.cache
+        found = self._views.get(sizes)
+        if found is None:
+            memories = list(self.arch.memories)
+            for m, bits in sizes:
+                memories[m] = replace(memories[m], size_bits=bits)
+            view = replace(self.arch, memories=tuple(memories))
+            found = self._views[sizes] = MappingCache(view, self.cache.objective, self.cache.model, self.cache.store)
+        return found
+
+
+def whole_bits(nest: Nest) -> list[int]:
+    """Per operand, the finished bits of all of it, as the mapping search counts them at its uppermost memory."""
+    extents = [float(n) for n in nest.sizes]
+    return [int(elements(nest, operand, extents)) * operand.bits for operand in nest.operands]
+
+
+def held(nest: Nest, arch: Arch, cost: MappingCost, model: CostModel) -> Fitted:
+    """What a mapping keeps where, with the second buffers that are granted in what ``arch`` has room for.
+
+    What is replaced in a single access needs no second buffer (docs/simulator.md).
+    """
+    tables, batch = tables_of(nest, arch, cost.mapping, model)
+    cuts = effective_cuts(tables, batch)
+    granted = granted_buffers(tables, batch, cuts)
+    parts: list[HeldPart] = []
+    for i, (table, cut, double) in enumerate(zip(tables.operands, cuts, granted, strict=True)):
+        for level, memory in enumerate(table.operand.memories):
+            final, partial = table.alloc_bits[level]
+            at = batch.point[0, cut[0, level]]
+            below = batch.point[0, cut[0, level - 1]] if level else 0
+            bits = int((partial if table.reduces[level][below] else final)[at])
+            if level == len(table.operand.memories) - 1:
+                wider = bits - int(final[at])
+                parts += [HeldPart(i, level, memory, wider, 1)] if wider else []
+                continue
+            chip = arch.memories[memory]
+            at_once = bits <= min(chip.read_bits_per_cycle, chip.write_bits_per_cycle)
+            parts.append(HeldPart(i, level, memory, bits, 2 if double[0, level] and not at_once else 1))
+    return Fitted(nest, cost, tuple(parts))
