@@ -41,8 +41,8 @@ def describe_cache(folder: Path | None) -> str:
     """
     place = _known(folder)
     entries = taken = 0
-    there = _is_folder(place) and _is_folder(place_of(place))
-    if there:  # looking makes nothing
+    there = _is_folder(place)
+    if there and _is_folder(place_of(place)):  # looking makes nothing
         with MappingStore(place) as store:
             if not store.usable:
                 raise UsageError("CLI054", clean(store.notes[-1]), place=str(place), hint="check its permissions")

@@ -58,7 +58,7 @@ class SearchProgress:
                 description=describe(event, self._bar.console.width),
                 total=event.stacks,
                 completed=event.stack,
-                plan=f"{event.done:,} plans, {event.what}",
+                plan=f"{plans(event)}, {event.what}",
                 best=best(event),
             )
 
@@ -97,9 +97,14 @@ def best(event: ProgressEvent) -> str:
     return f"best {energy(event.best_energy_pj)}, {cycles(event.best_latency_cycles)} cycles"
 
 
+def plans(event: ProgressEvent) -> str:
+    """How many plans were priced."""
+    return f"{event.done:,} {'plan' if event.done == 1 else 'plans'}"
+
+
 def summary(event: ProgressEvent) -> str:
     """How much was done in the end."""
-    return f"{event.done:,} plans of {event.stacks} {'stack' if event.stacks == 1 else 'stacks'}"
+    return f"{plans(event)} of {event.stacks} {'stack' if event.stacks == 1 else 'stacks'}"
 
 
 def mappings(event: ProgressEvent) -> str:
@@ -107,4 +112,4 @@ def mappings(event: ProgressEvent) -> str:
     if not event.mapped + event.recalled:
         return ""
     known = f", {event.recalled:,} from the cache" if event.recalled else ""
-    return f": {event.mapped:,} mappings solved{known}"
+    return f": {event.mapped:,} {'mapping' if event.mapped == 1 else 'mappings'} solved{known}"

@@ -102,9 +102,9 @@ def _totals(schedule: Schedule, width: int, paint: Paint) -> list[str]:
 def _gain(times: float, better: str, worse: str) -> str:
     if round(times, 3) == 1 or times <= 0:
         return "the same as layer by layer"
-    if times > 1:
-        return f"{factor(times)} {better} than layer by layer"
-    return f"{factor(1 / times)} {worse} than layer by layer"
+    ratio = max(times, 1 / times)
+    much = factor(ratio) if ratio >= 1.005 else f"{100 * (ratio - 1):.1f} %"  # 1.00x would say nothing
+    return f"{much} {better if times > 1 else worse} than layer by layer"
 
 
 def _macs(schedule: Schedule) -> str:

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_helpers import HW, Cli, chain, hw_page
+from cli_helpers import HW, Cli, Result, chain, hw_page
 
 import dfc
 import dfc.pipeline
 from dfc.backend_cost.schedule import Schedule
+from dfc.cli import app
 from dfc.ir import parse_graph
 
 
@@ -89,6 +90,8 @@ def test_progress_ends_with_one_line_where_there_is_no_terminal(cli: Cli) -> Non
     result = cli("compile", model, "--hw", HW)
     assert result.err.splitlines()[0].startswith("searched ")
     assert "plans of 1 stack in" in result.err
+    one = cli("compile", chain(cli.folder / "one.onnx", (1, 3, 1, 1), 1), "--hw", HW, "-o", "one").err
+    assert one.startswith("searched 1 plan of 1 stack in ")
     assert "searched" not in cli("compile", model, "--hw", HW, "--no-progress").err
 
 
@@ -121,6 +124,7 @@ def test_ctrl_c_keeps_the_best_so_far(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     result = cli("compile", chain(cli.folder / "net.onnx"), "--hw", HW)
     assert result.code == 130
     assert "INCOMPLETE" in result.out
+    assert [line.split(":")[0] for line in result.err.splitlines() if "interrupted" in line] == ["interrupted"]
     assert "Traceback" not in result.err
     schedule = Schedule.from_json((cli.folder / "net.dfc" / "schedule.json").read_text(encoding="utf-8"))
     assert not schedule.complete
@@ -135,6 +139,30 @@ def test_ctrl_c_before_there_is_a_schedule_leaves_nothing(cli: Cli, monkeypatch:
     assert (result.code, result.out) == (130, "")
     assert result.err.splitlines() == ["interrupted before a schedule was found; nothing is written"]
     assert not (cli.folder / "net.dfc").exists()
+
+
+INTERRUPTED: dict[str, list[str]] = {
+    "compile": ["net.onnx", "--hw", HW, "-o", "again", "--no-progress"],
+    "import": ["net.onnx"],
+    "hw": [HW],
+    "report": ["out"],
+    "explain": ["out", "--layer", "conv1"],
+    "simulate": ["out", "--layer", "conv1"],
+    "cache": [],
+}
+
+
+def test_ctrl_c_is_said_in_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every command, when all that is left to do is to print what it found."""
+    cli("compile", chain(cli.folder / "net.onnx"), "--hw", HW, "--tile", "4x4", "-o", "out")
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfc.cli.say", interrupted)
+    assert set(INTERRUPTED) == {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    for command, arguments in INTERRUPTED.items():
+        assert cli(command, *arguments) == Result(130, "", "interrupted\n"), command
 
 
 def test_import_prints_the_textual_form(cli: Cli) -> None:

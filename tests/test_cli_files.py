@@ -12,6 +12,7 @@ from typing import NoReturn
 import pytest
 from cli_helpers import HW, Cli, chain
 
+from dfc.backend_cost.schedule import Schedule
 from dfc.errors import UsageError
 from dfc.files import check_folder, write_file, write_files
 
@@ -154,3 +155,17 @@ def test_standard_output_on_a_full_disk() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error[CLI034]: cannot print")
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_schedule_is_written_before_its_report_is_printed(tmp_path: Path) -> None:
+    """The exit code says that the report was lost; the files of the run are whole."""
+    words = ["compile", str(chain(tmp_path / "net.onnx")), "--hw", HW, "--tile", "4x4", "-o", str(tmp_path / "out")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dfc", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "error[CLI034]: cannot print" in done.stderr
+    assert Schedule.from_json((tmp_path / "out" / "schedule.json").read_text(encoding="utf-8")).complete
+    assert (tmp_path / "out" / "report.txt").read_text(encoding="utf-8").startswith("net on ")

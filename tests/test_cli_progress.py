@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
-from dfc.cli_progress import SearchProgress, describe
+from dfc.cli_progress import SearchProgress, describe, mappings, summary
 from dfc.pipeline import ProgressEvent
 
 EVENT = ProgressEvent(1, 3, ("conv1", "evil\x1b[2J"), "60x72 cached", 42, 2.5e9, 1234567)
@@ -59,6 +60,17 @@ def test_elsewhere_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         show(EVENT)
         show(EVENT)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_one_is_not_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replace(EVENT, stacks=1, done=1, mapped=1, recalled=1)
+    assert (summary(one), mappings(one)) == ("1 plan of 1 stack", ": 1 mapping solved, 1 from the cache")
+    two = replace(EVENT, stacks=2, done=2000, mapped=2)
+    assert (summary(two), mappings(two)) == ("2,000 plans of 2 stacks", ": 2 mappings solved")
+    stream = terminal(monkeypatch)
+    with SearchProgress(shown=True) as show:
+        show(one)
+    assert "1 plan, 60x72 cached" in stream.getvalue()
 
 
 def test_names_only_where_there_is_room() -> None:

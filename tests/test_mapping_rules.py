@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nest_examples import Example, memory
 
 import dfc
+from dfc.backend_cost import rules_text
 from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
 from dfc.backend_cost.lattice import lattice
 from dfc.backend_cost.mapping_cost import MappingCost, Objective
@@ -139,6 +140,64 @@ def test_blocks_add_up() -> None:
     assert two is not None
     assert two.lanes == ()
     assert page.layer("pool", (6, 7)) is None
+
+
+def test_leading_zeros_change_no_number() -> None:
+    zeros = "0" * 5000  # more digits than Python turns into a number
+    plain = "layer a tile {0}6x{0}7 {{ spatial D1: K {0}4 order K {0}2 < C hold W in lb: K {0}8 }}"
+    page = parse_rules(plain.format(zeros))
+    assert page.layer("a", (6, 7)) == parse_rules(plain.format("")).layer("a", (6, 7)) is not None
+    assert page.layer("a", (7, 6)) is None
+    for none in ("0", zeros, f"{zeros}9{zeros}"):
+        with pytest.raises(RulesError) as caught:
+            parse_rules(f"layer a {{ order K {none} < C }}")
+        assert caught.value.code == "MAP013"
+    far = parse_rules(f"layer a tile {'9' * 6000}x{zeros} {{ spatial none }}")  # no tile is of this size
+    assert all(far.layer("a", (10**n, 0)) is None for n in range(18))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "others"),
+    [
+        ("a[1]", ["a[1]"], ["a1", "a[1", "a[1]b"]),
+        ("a[!1]", ["a[!1]"], ["a2"]),
+        ("a[1-3]*", ["a[1-3]", "a[1-3]/conv"], ["a2", "a2/conv"]),
+        ("conv?", ["conv?"], ["conv1", "conv"]),
+        ("*]", ["]", "a[1]"], ["a[1", "]a"]),
+        ("a*[*", ["a[", "ab[c"], ["a", "a]"]),
+        ("A", ["A"], ["a"]),
+    ],
+)
+def test_only_the_star_is_special(pattern: str, names: list[str], others: list[str]) -> None:
+    page = parse_rules(f'layer "{pattern}" {{ spatial none }}')
+    assert all(page.layer(name, (1, 1)) for name in names)
+    assert not any(page.layer(name, (1, 1)) for name in others)
+
+
+class Counted(list[object]):
+    """A list that counts how many of its elements are taken."""
+
+    taken = 0
+
+    def __getitem__(self, at: object) -> object:  # type: ignore[override]
+        found = super().__getitem__(at)  # type: ignore[call-overload]
+        self.taken += len(found) if isinstance(at, slice) else 1
+        return found
+
+
+@pytest.mark.parametrize("gap", ["\n", " "], ids=["a line each", "on one line"])
+def test_long_pages_take_no_more_than_their_length(gap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: as many looks at a word of the page for each of 10,000 rules as for each of 100."""
+
+    def looks(number: int) -> float:
+        seen: list[Counted] = []
+        monkeypatch.setattr(rules_text, "_tokens", lambda *page: seen.append(Counted(tokens(*page))) or seen[0])
+        found = parse_rules(f"layer a {{{gap}" + f"order C < K{gap}hold W in lb: K 2{gap}" * (number // 2) + "}")
+        assert len(found.blocks[0].rules.orders) == number // 2
+        return seen[0].taken / number
+
+    tokens = rules_text._tokens
+    assert looks(10_000) < 1.05 * looks(100)
 
 
 def test_files(tmp_path: Path) -> None:

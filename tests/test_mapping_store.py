@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import multiprocessing
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_helpers import HW, Cli, chain
+from cli_helpers import HW, Cli, Result, chain
 from hypothesis import given
 from hypothesis import strategies as st
 from nest_examples import Example, memory
@@ -26,6 +28,7 @@ from dfc.backend_cost.mapping_json import decode, encode
 from dfc.backend_cost.mapping_search import search_mapping
 from dfc.backend_cost.mapping_store import MappingStore, default_folder, place_of
 from dfc.backend_cost.nest import Loop, Mapping
+from dfc.backend_cost.rules_text import parse_rules
 from dfc.ir import Dim, Role
 
 SMALL = TooSmall(2, 4096)
@@ -146,6 +149,29 @@ def test_a_second_run_searches_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         second = MappingCache(EXAMPLE.arch, Objective.ENERGY, EXACT, store=store)
         assert second.best(EXAMPLE.nest) == found
         assert (second.searches, second.solved, second.recalled) == (1, 0, 1)
+
+
+def test_rules_mean_the_memories_of_these_names(tmp_path: Path) -> None:
+    """Two chips that differ in the names of their memories alone: a rule that names one is not the same on both."""
+    memories = EXAMPLE.arch.memories
+    names = {"o": "l", "l": "o"}
+    turned = tuple(dataclasses.replace(m, name=names.get(m.name, m.name)) for m in memories)
+    page = parse_rules("layer a { hold O in o: K <= 4, OX 1 }").layer("a", (1, 1))
+    chips = (EXAMPLE.arch, dataclasses.replace(EXAMPLE.arch, memories=turned))
+    alone = [search_mapping(EXAMPLE.nest, chip, Objective.ENERGY, EXACT, rules=page) for chip in chips]
+    assert alone[0] != alone[1]
+    for recalled in (0, 1):
+        for chip, expected in zip(chips, alone, strict=True):
+            with MappingStore(tmp_path) as store:
+                cache = MappingCache(chip, Objective.ENERGY, EXACT, store=store)
+                assert cache.best(EXAMPLE.nest, page) == expected
+                assert cache.recalled == recalled
+    with MappingStore(tmp_path) as store:  # without rules names do not matter
+        found = [MappingCache(chip, Objective.ENERGY, EXACT, store=store).best(EXAMPLE.nest) for chip in chips]
+        assert found[0] == found[1]
+        assert store.info()[0] == 2  # and what is new is one more
+        store.flush()
+        assert store.info()[0] == 3
 
 
 def test_a_schedule_from_the_cache_is_the_same(tmp_path: Path) -> None:
@@ -463,8 +489,11 @@ def test_the_command_shows_and_clears(cli: Cli) -> None:
     (place_of(cli.folder / "usual") / "mine.txt").write_text("not of dfc", encoding="utf-8")
     assert cli("cache", "--clear").out == f"cleared {cli.folder / 'usual'}\n"
     assert [p.read_text() for p in (cli.folder / "usual").glob("*/*")] == ["not of dfc"]
-    assert cli("cache", "--clear", "--cache", "nowhere").code == 0
-    assert cli("cache").out == empty
+    nothing = f"nothing to clear in {cli.folder / 'usual'}\n"
+    assert cli("cache", "--clear") == Result(0, nothing, "")
+    assert cli("cache", "--clear", "--cache", "nowhere") == Result(0, "nothing to clear in nowhere\n", "")
+    assert not (cli.folder / "nowhere").exists()
+    assert cli("cache").out == empty.replace(" (does not exist yet)", "")
 
 
 def test_notes_are_shown_unless_quiet(cli: Cli) -> None:
@@ -485,8 +514,82 @@ def test_a_run_that_fails_leaves_no_cache(cli: Cli) -> None:
 def test_mistakes_with_the_cache(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     both = cli("compile", "net.onnx", "--hw", HW, "--cache", "x", "--no-cache")
     assert (both.code, both.err.splitlines()[0]) == (1, "error[CLI053]: --cache and --no-cache contradict each other")
-    (cli.folder / "file").write_text("", encoding="utf-8")
-    assert "error[CLI054]: cannot remove: " in cli("cache", "--cache", "file", "--clear").err
     monkeypatch.setattr("dfc.backend_cost.mapping_store.default_folder", lambda: None)
     assert "error[CLI054]: there is no home folder" in cli("cache").err
     compiled(cli)
+
+
+def assert_refused(result: Result, reason: str, place: Path, hint: str) -> None:
+    assert (result.code, result.out) == (1, "")
+    lines = [f"error[CLI054]: {reason}", f"  --> {place}", f"  = help: {hint}"]
+    assert result.err.splitlines() == lines
+
+
+def test_a_file_where_the_cache_should_be(cli: Cli) -> None:
+    hint = "a cache lives in a folder: name another with --cache DIR"
+    (cli.folder / "file").write_text("mine", encoding="utf-8")
+    assert_refused(cli("cache", "--cache", "file"), "the place of the cache is a file", Path("file"), hint)
+    (cli.folder / "taken").mkdir()
+    inner = place_of(Path("taken"))
+    (cli.folder / inner).write_text("mine", encoding="utf-8")
+    assert_refused(cli("cache", "--cache", "taken"), "the place of the cache is a file", inner, hint)
+    for place in (Path("file"), Path("file") / "below"):
+        refused = cli("cache", "--clear", "--cache", place)
+        assert_refused(refused, "cannot remove: Not a directory", place_of(place), "check its permissions")
+    below = cli("cache", "--cache", "file/below")
+    assert_refused(below, "cannot read the cache: Not a directory", Path("file/below"), "check its permissions")
+    assert (cli.folder / "file").read_text(encoding="utf-8") == "mine"
+
+
+def refusing(path: Path, number: int) -> Callable[..., Any]:
+    """A method of paths that the operating system refuses for one of them: root may do all."""
+
+    def method(self: Path, *_: object, **__: object) -> Any:
+        if self == path:
+            raise OSError(number, os.strerror(number))
+        return real(self, *_, **__)
+
+    real = Path.stat
+    return method
+
+
+def test_a_cache_that_may_not_be_read(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (cli.folder / "usual", place_of(cli.folder / "usual")):
+        filled(cli.folder / "usual")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", refusing(place, errno.EACCES))
+            refused = cli("cache")
+        assert_refused(refused, "cannot read the cache: Permission denied", place, "check its permissions")
+
+    def forbidden(*_: object, **__: object) -> Any:
+        raise store_file.UnusableError("unable to open database file")
+
+    monkeypatch.setattr(store_file.StoreFile, "_prepare", forbidden)
+    reason = f"the cache of mappings in {cli.folder / 'usual'} cannot be used: unable to open database file"
+    assert_refused(cli("cache"), reason, cli.folder / "usual", "check its permissions")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_cache_that_may_not_be_removed(cli: Cli, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    filled(cli.folder / "usual")
+    place = place_of(cli.folder / "usual")
+
+    def rename(self: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(self), None, str(target))
+
+    monkeypatch.setattr(Path, "rename", rename)
+    reason = f"cannot remove: {os.strerror(number)}"
+    assert_refused(cli("cache", "--clear"), reason, place, "check its permissions")
+    with MappingStore(cli.folder / "usual") as store:
+        assert store.info()[0] == 40
+    nothing = cli("cache", "--clear", "--cache", "nowhere")  # renaming nothing there would be refused, too
+    assert nothing == Result(0, "nothing to clear in nowhere\n", "")
+
+
+def test_a_damaged_cache_is_said_and_built_anew(cli: Cli) -> None:
+    _text(filled(cli.folder / "usual"))
+    shown = cli("cache")
+    assert shown.code == 0
+    assert shown.err.startswith(f"note: the cache of mappings in {cli.folder / 'usual'} was damaged (")
+    assert "answers  0 of" in shown.out
+    assert cli("cache").err == ""

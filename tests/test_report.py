@@ -67,6 +67,11 @@ def test_what_is_said_about_gains() -> None:
     same = replace(schedule.layer_by_layer, energy_gain=1.0, latency_gain=1.0)  # type: ignore[type-var]
     assert render(replace(schedule, layer_by_layer=same)).count("the same as layer by layer") == 3
     assert "layer by layer does not fit" in render(replace(schedule, layer_by_layer=None))
+    little = replace(schedule.layer_by_layer, energy_gain=1.0042, latency_gain=0.9987)  # type: ignore[type-var]
+    text = render(replace(schedule, layer_by_layer=little))
+    assert "0.4 % less than layer by layer" in text
+    assert "0.1 % slower than layer by layer" in text
+    assert "0.3 % less than layer by layer" in text  # of the product
 
 
 def test_caches_are_named_only_along_axes_that_are_tiled() -> None:

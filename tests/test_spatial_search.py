@@ -26,6 +26,7 @@ from dfc.backend_cost.spatial_space import SpatialSpace, even_fill
 from dfc.errors import UsageError
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Dim
+from dfc.pipeline import ProgressEvent
 
 ROOT = Path(__file__).parent.parent
 #: without listing small problems to the end
@@ -193,6 +194,42 @@ def test_never_worse_for_a_network(tmp_path: Path, objective: str, tile: str) ->
     }
     mine, other = pairs[Objective(objective)]
     assert mine < other  # which leaves lanes idle at the tiles' borders
+
+
+def test_a_given_tile_is_compared_with_the_whole_map(tmp_path: Path) -> None:
+    """Both with unrollings that were searched: what the whole map costs is what compiling it says."""
+    tiled = compiled(tmp_path, tile="7x5", overlap="cached", spatial="search")
+    whole = compiled(tmp_path, tile="12x12", overlap="cached", spatial="search", stacks="one")
+    other = compiled(tmp_path, tile="7x5", overlap="cached", stacks="one").layer_by_layer
+    assert len(tiled.stacks) == len(whole.stacks) == 1
+    assert tiled.stacks[0].tile == (7, 5)
+    against = tiled.layer_by_layer
+    assert against is not None and other is not None
+    assert against.energy_pj == pytest.approx(whole.totals.energy_pj, rel=1e-12)
+    assert against.latency_cycles == whole.totals.latency_cycles
+    assert against.energy_pj < other.energy_pj
+
+
+@pytest.mark.parametrize("tile", ["7x5", "auto"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_ctrl_c_while_unrollings_are_searched(tmp_path: Path, tile: str, after: int) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(build("residual_block", size=12, channels=12), path)
+    seen: list[str] = []
+
+    def stop(event: ProgressEvent) -> None:
+        seen.extend([event.what] if event.what.endswith(", spatial") else [])
+        if len(seen) == after:
+            raise KeyboardInterrupt
+
+    found = dfc.compile(path, "meta_proto", tile=tile, overlap="cached", spatial="search", progress=stop)
+    assert len(seen) == after
+    assert not found.complete
+    assert found.layer_by_layer is not None
+    prefer = compiled(tmp_path, tile=tile, overlap="cached")
+    assert found.totals.energy_pj <= prefer.totals.energy_pj
+    if tile != "auto":
+        assert found.stacks[0].tile == (7, 5)
 
 
 def test_the_users_lanes_stay(tmp_path: Path) -> None:
