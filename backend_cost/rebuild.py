@@ -48,7 +48,7 @@ class TileProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class _NestFile:
+class _StandaloneNest:
     """A nest by itself: ``hw`` is a name of the library, a page beside the file, or the page's text."""
 
     schema: str
@@ -107,7 +107,7 @@ def read_problem(
 
     ``folder`` is where a nest's page may lie. Raises as :func:`rebuild`, and CLI020, CLI021 for the file.
     """
-    if f'"{NEST_SCHEMA}"' in text[:1000]:
+    if f'"{NEST_SCHEMA.partition("/")[0]}/' in text[:1000]:  # of any version
         return _read_nest(text, folder, place)
     schedule = Schedule.from_json(text, place)
     if layer is None:
@@ -126,7 +126,7 @@ def _listed(layers: tuple[object, ...]) -> str:
 def _read_nest(text: str, folder: Path, place: str) -> TileProblem:
     data = read_object(text, "loop nest", NEST_SCHEMA, place)
     try:
-        found = cast("_NestFile", typed(_NestFile, data))
+        found = cast("_StandaloneNest", typed(_StandaloneNest, data))
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError("CLI020", f"not a loop nest: {error}", place=place) from None
     arch = _arch(found.hw, folder, place)

@@ -34,6 +34,7 @@ from dfc.errors import RulesError, Span
 from dfc.hwdsl.arch import Arch
 from dfc.hwdsl.diagnostics import closest, listing, suggest
 from dfc.ir import OUTPUT_DIMS, Dim, Kind, Layer, Role
+from dfc.units import sizes
 
 _OPERANDS = {Role.I: "input", Role.W: "weight", Role.O: "output"}
 #: a need of memory beyond this only says that nothing is allowed at all
@@ -191,7 +192,8 @@ def _lanes_to_blame(rules: LayerRules, space: MappingSpace, short: TooSmall, sta
     if not rules.spatial:
         return None
     memory = space.arch.memories[short.memory]
-    message = f"{start}memory '{memory.name}' needs {short.needed_bits} bits for these lanes and has {memory.size_bits}"
+    needed, room = sizes(short.needed_bits, memory.size_bits)
+    message = f"{start}memory '{memory.name}' needs {needed} for these lanes and has {room}"
     hint = f"lay fewer loops over {listing(memory.across)}" if memory.across else "lay fewer loops over the array"
     return RulesError("MAP020", message, span=rules.spatial[-1].span, hint=hint)
 
@@ -269,7 +271,8 @@ def _no_room(line: HoldRule, space: MappingSpace) -> tuple[str, str] | None:
             continue
         least = int(final[allowed[k]].min())
         if least > mine.size_bits:
-            message = f"this is {least} bits of {line.role.value}, and memory '{mine.name}' has {mine.size_bits}"
+            needed, room = sizes(least, mine.size_bits)
+            message = f"this is {needed} of {line.role.value}, and memory '{mine.name}' has {room}"
             return message, "hold less, or enlarge the memory"
     return None
 
@@ -280,7 +283,8 @@ def _together(lines: Sequence[Rule], space: MappingSpace, start: str) -> RulesEr
     room = ""
     if isinstance(regions, TooSmall) and regions.needed_bits < _NOTHING and rules.orderable(space.lattice):
         memory = space.arch.memories[regions.memory]
-        room = f": memory '{memory.name}' then needs {regions.needed_bits} bits and has {memory.size_bits}"
+        needed, has = sizes(regions.needed_bits, memory.size_bits)
+        room = f": memory '{memory.name}' then needs {needed} and has {has}"
     *others, last = lines
     if not others:
         message = f"{start}no mapping keeps this rule" + (room or ", beside what else the memories have to hold")

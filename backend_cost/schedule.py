@@ -14,6 +14,11 @@ from dfc.backend_cost.schedule_json import dump, plain, typed
 from dfc.errors import UsageError
 
 SCHEMA = "dfc.schedule/1"
+#: by a schema's name: what such a file is, and what reads it
+_KINDS = {
+    "dfc.schedule": ("schedule", "dfc report, dfc explain and dfc simulate read it"),
+    "dfc.nest": ("loop nest", "dfc explain and dfc simulate read it"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,12 +321,15 @@ def read_object(text: str, what: str, schema: str, place: str) -> dict[str, Any]
     if not isinstance(data, dict) or "schema" not in data:
         raise UsageError("CLI020", f"not a {what}: it has no field 'schema'", place=place)
     found = cast("dict[str, Any]", data)
+    other = _KINDS.get(str(found["schema"]).partition("/")[0])
+    if other is not None and other[0] != what:
+        raise UsageError("CLI020", f"this file is a {other[0]}, not a {what}", place=place, hint=other[1])
     if found["schema"] != schema:
         raise UsageError(
             "CLI021",
             f"the {what} has schema {found['schema']!r}, this dfc reads {schema!r}",
             place=place,
-            hint="compile the model again with this version",
+            hint="compile the model again with this version" if what == "schedule" else "",
         )
     return found
 

@@ -12,7 +12,7 @@ from dfc.backend_cost.store_file import UnusableError
 from dfc.cli_output import diagnose
 from dfc.errors import UsageError
 from dfc.report_table import clean
-from dfc.report_units import size
+from dfc.units import size
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {"CLI054": "the cache has no place, or cannot be read or removed"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dfc.hwdsl import Arch, Memory, Port, Unroll, library, load_arch
 from dfc.ir import Role
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, clean, format_table
-from dfc.report_units import count, cycles, digits, frequency, size
+from dfc.units import count, cycles, digits, frequency, size
 
 
 def list_library(*, width: int = WIDTH, paint: Paint = PLAIN) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from dfc.cli_output import say
 from dfc.report_table import clean, shorten
-from dfc.report_units import cycles, energy
+from dfc.units import cycles, energy
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

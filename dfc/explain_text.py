@@ -10,7 +10,7 @@ from dfc.backend_cost.rebuild import TileProblem
 from dfc.explain_nest import draw_nest
 from dfc.hwdsl.arch import Move
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, bar, clean, format_table
-from dfc.report_units import cycles, digits, energy, energy_unit, percent, size
+from dfc.units import cycles, digits, energy, energy_unit, percent, size
 
 _BAR = 20
 _SHARES = 3  # energy shares that are named

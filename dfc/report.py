@@ -10,7 +10,7 @@ from math import prod
 from dfc.backend_cost.schedule import Coverage, Schedule, StackEntry
 from dfc.report_layers import energy_table, time_table
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, bar, clean, format_table, shorten
-from dfc.report_units import (
+from dfc.units import (
     count,
     cycles,
     energy,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dfc.backend_cost.schedule import LatencySplit, LayerEntry, Schedule
 from dfc.report_table import Column, Row, clean
-from dfc.report_units import count, cycles, digits, energy_unit, percent, size_unit
+from dfc.units import count, cycles, digits, energy_unit, percent, size_unit
 
 _OPERATOR = 12  # columns for the operator
 

@@ -7,7 +7,7 @@ import textwrap
 from dfc.backend_cost.simulate_compare import Comparison
 from dfc.explain_text import MOVES
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, clean, format_table
-from dfc.report_units import cycles, energy
+from dfc.units import cycles, energy
 
 
 def render_comparison(found: Comparison, *, width: int = WIDTH, paint: Paint = PLAIN) -> str:

@@ -16,6 +16,7 @@ from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Dim, Graph, Layer, Role
 from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, TileClass
+from dfc.units import sizes
 
 _CHANNELS = frozenset({Dim.G, Dim.K, Dim.C})
 
@@ -35,7 +36,8 @@ class Infeasible:
     cause: Callable[[], DfcError | None] | None = None
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.demand_bits} bits are needed, memory '{self.memory}' has {self.bound_bits}"
+        needed, room = sizes(self.demand_bits, self.bound_bits)
+        return f"{self.what}: {needed} are needed, memory '{self.memory}' has {room}"
 
 
 class MapSizes:

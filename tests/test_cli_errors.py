@@ -173,7 +173,7 @@ def test_smallest_tile_fits_nowhere(cli: Cli) -> None:
     page = hw_page(cli.folder / "chip.hw", "size 10 Gb", "size 24 b ")
     model = chain(cli.folder / "net.onnx")
     result = assert_refused(cli, "MAP001", "chip.hw", "compile", model, "--hw", page, "-o", "out")
-    assert "dram" in result.err
+    assert "the smallest working set of the tile: 75 B are needed, memory 'dram' has 3 B" in result.err
 
 
 # -- options
@@ -232,6 +232,25 @@ def test_schedule_is_damaged(cli: Cli, code: str, text: str) -> None:
     assert result.code == 1
     assert f"error[{code}]" in result.err and "schedule.json" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_loop_nest_is_no_schedule(cli: Cli) -> None:
+    nest = Path(__file__).parents[1] / "examples" / "nests" / "conv3x3.json"
+    result = cli("report", nest)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines() == [
+        "error[CLI020]: this file is a loop nest, not a schedule",
+        f"  --> {nest}",
+        "  = help: dfc explain and dfc simulate read it",
+    ]
+    later = cli.folder / "later.json"
+    later.write_text(nest.read_text(encoding="utf-8").replace("dfc.nest/1", "dfc.nest/9"), encoding="utf-8")
+    for command in ("explain", "simulate"):
+        result = cli(command, later)
+        assert result.err.startswith(
+            "error[CLI021]: the loop nest has schema 'dfc.nest/9', this dfc reads 'dfc.nest/1'"
+        )
+        assert "compile" not in result.err
 
 
 def test_schedule_cannot_be_read(cli: Cli) -> None:

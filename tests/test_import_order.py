@@ -12,13 +12,14 @@ ROOT = Path(__file__).parent.parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
+    "units": set(),
     "files": {"errors"},
     "ir": {"errors"},
     "frontend": {"errors", "ir"},
     "hwdsl": {"errors", "ir"},
     "passes": {"errors", "ir"},
-    "backend_cost": {"errors", "_version", "ir", "hwdsl", "passes"},
-    "scheduling": {"errors", "_version", "ir", "hwdsl", "passes", "backend_cost"},
+    "backend_cost": {"errors", "_version", "units", "ir", "hwdsl", "passes"},
+    "scheduling": {"errors", "_version", "units", "ir", "hwdsl", "passes", "backend_cost"},
 }
 ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost", "scheduling")
 
@@ -46,11 +47,28 @@ def test_imports(room: str, path: Path) -> None:
         if parts[0] == "dfc" and len(parts) > 1:
             assert parts[1] in ALLOWED[room] | {room}, f"{path} imports {name}"
         assert parts[0] not in ROOMS, f"{path} imports {name}: a second copy of dfc.{name}"
-        if parts[0] == "onnx":
-            assert room == "frontend", "only the frontend knows onnx"
-        if parts[0] == "lark":
-            assert path.parts[-2:] == ("hwdsl", "parser.py"), "only the parser knows lark"
-        assert parts[0] not in {"pickle", "marshal", "shelve", "dill"}, "never unpickle"
+
+
+#: rule 5 of ARCHITECTURE.md: foreign things, and the one place that knows each
+FOREIGN = {"onnx": "frontend", "lark": "hwdsl/parser.py", "sqlite3": "backend_cost/store_file.py"}
+
+
+@pytest.mark.parametrize("thing", FOREIGN)
+def test_one_place_knows_each_foreign_thing(thing: str) -> None:
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("dfc", *ROOMS)
+        for path in (ROOT / folder).glob("*.py")
+        if {name.split(".")[0].removeprefix("_") for name in imported(path)} & {thing}
+    }
+    assert users
+    assert all(user == FOREIGN[thing] or user.startswith(f"{FOREIGN[thing]}/") for user in users), users
+
+
+def test_nothing_is_unpickled() -> None:
+    for folder in ("dfc", *ROOMS):
+        for path in (ROOT / folder).glob("*.py"):
+            assert not {n.split(".")[0] for n in imported(path)} & {"pickle", "marshal", "shelve", "dill"}, path
 
 
 def test_no_eval() -> None:

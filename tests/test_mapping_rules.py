@@ -465,7 +465,7 @@ def test_too_little_memory_is_said_with_its_bits() -> None:
     space = space_of(example)  # the others have 2^20 bits; I has 64 x 64 x 2048, W has 64 x 64 x 128
     error = explain_contradiction(rules("hold I in lb: everything"), space)
     assert error is not None
-    assert "this is 8388608 bits of I, and memory 'lb' has 1048576" in error.message
+    assert "this is 1 MiB of I, and memory 'lb' has 128 KiB" in error.message
     both = rules("order K 2 < OX", "hold W in lb: everything", "hold I in lb: OX 8, C 32")
     error = explain_contradiction(both, space)
     assert error is not None

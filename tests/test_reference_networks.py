@@ -35,6 +35,10 @@ NETWORKS = {
     "mobilenetv1": "mobilenetv1",
     "resnet18": "resnet18",
 }
+#: Bounds on the difference from the record; each is the largest that occurs, rounded up. Latency is bound less tightly
+#: than energy: the search is for energy alone, and where several mappings are of the least, or next to it, the recorded one
+#: and ours may stall differently.
+#:
 #: chains agree but for the cache of the input (D8). The others differ by up to 8 % in energy. In MobileNetV1 the
 #: recorded 1x1 layers are declared with a window, whose lanes the reference truncates (C5), and with small tiles its
 #: vertical cache lies lower than the first tile asks for (D2). In ResNet-18 shortcuts are cropped by layers of ours,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfc import report_units as units
+from dfc import units
 from dfc.report_table import Column, Row, bar, clean, format_table, shorten
 
 
@@ -42,6 +42,15 @@ def test_energy(pj: float, text: str) -> None:
 )
 def test_size(bits: int, text: str) -> None:
     assert units.size(bits) == text
+
+
+@given(st.integers(1, 1 << 50), st.integers(1, 1 << 50) | st.sampled_from((-1, 0, 1, 8)))
+def test_different_sizes_look_different(one: int, other: int) -> None:
+    other = one + other if abs(other) <= 8 else other
+    texts = units.sizes(one, other)
+    assert (texts[0] == texts[1]) == (one == other)
+    assert units.sizes(16000, 16001) == ("1.9531 KiB", "1.9532 KiB")
+    assert units.sizes(12288, 24) == ("1.500 KiB", "3 B")
 
 
 def test_other_quantities() -> None:

@@ -51,6 +51,12 @@ def size(bits: float, significant: int = 4) -> str:
     return _scaled(bits, _BYTES, significant)
 
 
+def sizes(one: float, other: float) -> tuple[str, str]:
+    """Two sizes with as many digits as it takes to tell them apart: 16,000 and 16,001 bits are both ``1.953 KiB``."""
+    texts = ((size(one, significant), size(other, significant)) for significant in range(4, 16))
+    return next((pair for pair in texts if pair[0] != pair[1] or one == other), (f"{one:,.0f} b", f"{other:,.0f} b"))
+
+
 def cycles(value: int) -> str:
     """``19980608`` as ``19,980,608``."""
     return f"{value:,}"
