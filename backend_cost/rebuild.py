@@ -33,9 +33,10 @@ T = TypeVar("T")
 class TileProblem:
     """A layer's tile as the cost model sees it.
 
-    what:    one line that says which tile this is.
-    others:  what there is besides: the other tile classes.
-    entry:   its line in the schedule; none for a nest that stands by itself.
+    what:      one line that says which tile this is.
+    others:    what there is besides: the other tile classes.
+    entry:     its line in the schedule; none for a nest that stands by itself.
+    objective: what the schedule was to have least of.
     """
 
     nest: Nest
@@ -45,6 +46,7 @@ class TileProblem:
     what: str
     others: str = ""
     entry: TileLayer | None = None
+    objective: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def rebuild(schedule: Schedule, layer: str, tile_class: int | None = None, place
         names = ", ".join(dim.name for dim in nest.idling)
         message = f"the mapping has more steps over {names} than the loop nest, which the cost model does not price"
         raise UsageError("CLI051", message, place=place, hint="only the model exact knows steps that do nothing")
-    return TileProblem(nest, arch, mapping, model, what, others, entry)
+    return TileProblem(nest, arch, mapping, model, what, others, entry, schedule.objective)
 
 
 def _tiles(count: int) -> str:

@@ -182,6 +182,8 @@ class TileLayer:
     nest:      the loop nest; none for what is not modelled. In the file an index into the list ``nests``, as equal
                ones are written once.
     energy_pj, latency_cycles: copies included; what they take of it follows.
+    gap:       by what share of the objective a better mapping of the nest may exist; 0.0: there is none. None where
+               nothing was searched.
     """
 
     layer: str
@@ -196,6 +198,7 @@ class TileLayer:
     copy_energy_pj: float
     copy_cycles: int
     nest: NestEntry | None
+    gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

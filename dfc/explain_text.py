@@ -10,7 +10,7 @@ from dfc.backend_cost.rebuild import TileProblem
 from dfc.explain_nest import draw_nest
 from dfc.hwdsl.arch import Move
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, bar, clean, format_table
-from dfc.units import cycles, digits, energy, energy_unit, percent, size
+from dfc.units import at_most_percent, cycles, digits, energy, energy_unit, percent, size
 
 _BAR = 20
 _SHARES = 3  # energy shares that are named
@@ -33,6 +33,8 @@ def render_explanation(problem: TileProblem, found: Explanation, *, width: int =
     """The explanation as text."""
     width = max(width, 40)
     lines = [paint.bold(clean(problem.what)), *_labelled("cost model", found.model.name, width)]
+    if problem.entry is not None and problem.entry.gap is not None:
+        lines += _labelled("mapping", _proof(problem.entry.gap, clean(problem.objective)), width)
     if problem.others:
         lines += _labelled("other classes", f"{problem.others}; as class (tiles)", width)
     lines += _section("Loop nest, and the memory that holds each operand from that loop inwards", width, paint)
@@ -47,6 +49,12 @@ def render_explanation(problem: TileProblem, found: Explanation, *, width: int =
     lines += format_table(*_used_table(found), width, paint) + _labelled("memories", _full(found), width)
     lines += _section("What binds", width, paint) + _binding(found, width, paint)
     return "\n".join(lines) + "\n"
+
+
+def _proof(gap: float, objective: str) -> str:
+    if gap <= 0:
+        return f"proved best for {objective}"
+    return f"none can be better for {objective} by more than {at_most_percent(gap)} %"
 
 
 def _section(title: str, width: int, paint: Paint) -> list[str]:

@@ -26,7 +26,7 @@ from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
 from dfc.passes.tiles import Overlap
-from dfc.scheduling.assemble import Assembler, Tally, baseline
+from dfc.scheduling.assemble import Assembler, Tally, baseline, proof_note
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.search import Candidate, StackSearch, best_combination, score
@@ -366,6 +366,7 @@ def _notes(pricer: StackPricer, request: Request, priced: Sequence[StackCost]) -
         notes += idle_rules(request.rules, mapped, pricer.arch)
     if request.spatial is Spatial.SEARCH:
         notes.append("spatial unrollings were searched for each layer's tile; none is worse than what the chip prefers")
+    notes += filter(None, [proof_note(priced, request.objective)])
     if request.stacks == "one" and any(stands_alone(layer) for layer in pricer.graph.layers):
         notes.append("--stacks one: layers that cannot be fused stand in stacks of their own")
     return tuple(notes)

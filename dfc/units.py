@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import ceil, isfinite
 
 Scale = tuple[float, str]
 
@@ -73,6 +73,11 @@ def percent(part: float, whole: float) -> str:
         return "-"
     share = 100 * part / whole
     return "<0.1" if 0 < share < 0.05 else f"{share:.1f}"
+
+
+def at_most_percent(share: float) -> str:
+    """A share in percent that is no less than the share: rounded up to one decimal."""
+    return f"{ceil(1000 * share) / 10:.1f}"
 
 
 def energy_unit(pj: float) -> Scale:

@@ -1,4 +1,4 @@
-"""Addresses for what a tile keeps in memories: intervals of time that overlap get intervals of addresses that do not."""
+"""Addresses for what a tile keeps in memories: what lives at the same time gets addresses that do not overlap."""
 
 from __future__ import annotations
 

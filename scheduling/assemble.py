@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.nest import Nest, NestOperand, Work, operand_names
 from dfc.backend_cost.schedule import (
     Baseline,
@@ -26,6 +27,7 @@ from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
 from dfc.scheduling.copies import Copy
 from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer
 from dfc.scheduling.search import Candidate
+from dfc.units import at_most_percent
 
 
 @dataclass
@@ -231,6 +233,7 @@ class Assembler:
             copy_energy_pj=float(run.copy_cost.energy_pj),  # the sum of no copies is a whole 0
             copy_cycles=run.copy_cost.latency_cycles,
             nest=self._nest_entry(nest) if nest else None,
+            gap=cost.gap if cost else None,
         )
 
     def _nest_entry(self, nest: Nest) -> NestEntry:
@@ -316,6 +319,20 @@ class Assembler:
             ),
             page=format_arch(self.arch),
         )
+
+
+def proof_note(priced: Sequence[StackCost], objective: Objective) -> str:
+    """How many of the different mappings are proved best, and what is proved of the others; empty without mappings."""
+    runs = [run for cost in priced for tile in cost.classes for run in tile.runs]
+    gaps = [gap for *_, gap in {(run.nest, run.cost.mapping, run.cost.gap) for run in runs if run.nest and run.cost}]
+    proved = sum(gap == 0 for gap in gaps)
+    if proved == len(gaps):
+        return f"every layer's mapping is proved best for {objective}" if gaps else ""
+    counted = f"{proved:,} of {len(gaps):,} mappings are proved best for {objective}"
+    known = [gap for gap in gaps if gap is not None]
+    if len(known) < len(gaps):
+        return f"{counted}; of the others it is not known by how much they can be better"
+    return f"{counted}; of the others none can be better by more than {at_most_percent(max(known))} %"
 
 
 def baseline(whole: Sequence[Candidate], energy_pj: float, latency_cycles: int) -> Baseline:

@@ -35,10 +35,10 @@ NETWORKS = {
     "mobilenetv1": "mobilenetv1",
     "resnet18": "resnet18",
 }
-#: Bounds on the difference from the record; each is the largest that occurs, rounded up. Latency is bound less tightly
-#: than energy: the search is for energy alone, and where several mappings are of the least, or next to it, the recorded one
-#: and ours may stall differently.
-#:
+#: Bounds on latency are the largest differences that occur, rounded up: 0.45 % in a chain (FSRCNN) and 2.1 % elsewhere
+#: (MobileNetV1), since among mappings of equal energy ours is the fastest and the recorded one the first; and 21.4 % less
+#: in ResNet-18 on the Ascend chip, for the unrolling of its first layer (below).
+LATENCY = {"chain": 0.005, "other": 0.022, "resnet18 Ascend_like_DF": 0.22, "resnet18 Ascend_like": 0.22}
 #: chains agree but for the cache of the input (D8). The others differ by up to 8 % in energy. In MobileNetV1 the
 #: recorded 1x1 layers are declared with a window, whose lanes the reference truncates (C5), and with small tiles its
 #: vertical cache lies lower than the first tile asks for (D2). In ResNet-18 shortcuts are cropped by layers of ours,
@@ -67,6 +67,7 @@ def test_point(point: dict[str, Any]) -> None:
     energy, cycles = sum(c.energy_pj for c in priced), sum(c.latency_cycles for c in priced)
     chain = point["workload"] in CHAINS
     assert energy == pytest.approx(point["energy_total"], rel=0.003 if chain else 0.08)
-    assert cycles == pytest.approx(point["latency_total1"], rel=0.005 if chain else 0.22)
+    bound = LATENCY.get(f"{point['workload']} {point['hw']}", LATENCY["chain" if chain else "other"])
+    assert cycles == pytest.approx(point["latency_total1"], rel=bound)
     macs = sum(n.tile.count * r.cost.compute_pj for c in priced for n in c.classes for r in n.runs if r.cost and r.nest)
     assert macs == pytest.approx(point["MAC_energy"], rel=1e-9)

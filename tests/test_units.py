@@ -66,6 +66,11 @@ def test_other_quantities() -> None:
     assert units.energy_unit(3) == (1.0, "pJ")
 
 
+def test_bounds_are_rounded_up() -> None:
+    shares = (0.0312, 0.03, 1e-9, 0.0, 1.0)
+    assert [units.at_most_percent(share) for share in shares] == ["3.2", "3.0", "0.1", "0.0", "100.0"]
+
+
 def test_shares() -> None:
     assert units.percent(1, 3) == "33.3"
     assert units.percent(1, 10**6) == "<0.1"
