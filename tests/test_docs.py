@@ -8,15 +8,19 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
+from cli_helpers import chain
 
 import dfc
 from dfc import cli_cache, cli_output, cli_values, files, frontend
+from dfc.backend_cost.rules_text import parse_rules
 from dfc.cli import app
 from dfc.hwdsl import parse_arch
 from dfc.report import render
@@ -166,9 +170,44 @@ def test_the_readme_snippet_runs(capsys: pytest.CaptureFixture[str], monkeypatch
     compare_block("snippet", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_readme_accelerator_is_one() -> None:
-    (page,) = re.findall(r"```hw\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert parse_arch(page).name == "my_chip"
+    text = (ROOT / "README.md").read_text()
+    (page,) = re.findall(r"```hw\n(.*?)```", text, re.S)
+    arch = parse_arch(page)
+    assert arch.name == "my_chip"
+    model = ROOT / "examples" / "models" / "fsrcnn.onnx"
+    mj = [dfc.compile(model, hw, tile="60x72").totals.energy_pj / 1e9 for hw in (arch, "meta_proto_df")]
+    assert f"FSRCNN takes {mj[0]:.3f} mJ on it, and {mj[1]:.3f} mJ on `meta_proto_df`" in " ".join(text.split())
+
+
+def test_the_readme_rules_are_kept() -> None:
+    (page,) = re.findall(r"```map\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    model = ROOT / "examples" / "models" / "fsrcnn.onnx"
+    found = dfc.compile(model, "meta_proto_df", tile="60x72", overlap="cached", rules=parse_rules(page, "my_rules.map"))
+    assert "parts of the mappings are fixed by my_rules.map" in found.notes
+    assert not any("without effect" in note for note in found.notes)
+    runs = [run for s in found.stacks for c in s.tile_classes for run in c.layers if run.layer.startswith("map")]
+    assert len(runs) == 4 * len(found.stacks[0].tile_classes)
+    for run in runs:
+        loops = [text.split()[0] for text in run.loops]
+        kernel = max((i for i, name in enumerate(loops) if name in ("FX", "FY")), default=-1)
+        assert all(kernel < i for i, name in enumerate(loops) if name == "C")
+
+
+PLAIN = """
+import sys
+for part in ("_chains", "_timing"):
+    sys.modules[f"dfc.backend_cost.{part}"] = None  # as where no compiler was
+import dfc
+print(dfc.compile(sys.argv[1], "meta_proto_df", objective="edp", tile="5x4").to_json(), end="")
+"""
+
+
+def test_it_works_without_the_compiled_parts(tmp_path: Path) -> None:
+    model = chain(tmp_path / "net.onnx")
+    plain = subprocess.run([sys.executable, "-c", PLAIN, str(model)], capture_output=True, text=True, check=True)
+    assert plain.stdout == dfc.compile(model, "meta_proto_df", objective="edp", tile="5x4").to_json()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

@@ -35,9 +35,9 @@ NETWORKS = {
     "mobilenetv1": "mobilenetv1",
     "resnet18": "resnet18",
 }
-#: Bounds on latency are the largest differences that occur, rounded up: 0.45 % in a chain (FSRCNN) and 2.1 % elsewhere
-#: (MobileNetV1), since among mappings of equal energy ours is the fastest and the recorded one the first; and 21.4 % less
-#: in ResNet-18 on the Ascend chip, for the unrolling of its first layer (below).
+#: Bounds on latency are the largest differences that occur, rounded up: 0.45 % in a chain (FSRCNN), 2.1 % elsewhere
+#: (MobileNetV1), since among mappings of equal energy ours is the fastest and the recorded one the first; and 21.4 %
+#: less in ResNet-18 on the Ascend chip, for the unrolling of its first layer (below).
 LATENCY = {"chain": 0.005, "other": 0.022, "resnet18 Ascend_like_DF": 0.22, "resnet18 Ascend_like": 0.22}
 #: chains agree but for the cache of the input (D8). The others differ by up to 8 % in energy. In MobileNetV1 the
 #: recorded 1x1 layers are declared with a window, whose lanes the reference truncates (C5), and with small tiles its
