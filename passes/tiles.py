@@ -249,7 +249,6 @@ class _AxisWalk:
             reads.append(tuple(row))
         return AxisStep(tuple(tensors), tuple(reads))
 
-
     @staticmethod
     def _overlap(window: Interval, fresh: Interval, later: int | None) -> int:
         """Of a window, the positions that this tile computes and a later one needs."""

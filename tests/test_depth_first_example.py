@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import dfc
-from dfc.backend_cost.levels import MapSizes, class_demand
 from dfc.backend_cost.schedule import Schedule
 from dfc.hwdsl import load_arch
 from dfc.ir import Graph
 from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import DepthFirstPlan, Overlap, Tiler
 from dfc.pipeline import import_graph
+from dfc.scheduling.levels import MapSizes, class_demand
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "depth-first.md"

@@ -13,12 +13,12 @@ import pytest
 from cli_helpers import HW, Cli, chain
 
 import dfc
-from dfc.backend_cost.assemble import proof_note
-from dfc.backend_cost.engine import StackCost
 from dfc.backend_cost.mapping_cost import MappingCost, Objective
 from dfc.backend_cost.mapping_search import search_mapping
 from dfc.backend_cost.rebuild import rebuild
 from dfc.backend_cost.schedule import Schedule, TileLayer
+from dfc.scheduling.assemble import proof_note
+from dfc.scheduling.engine import StackCost
 
 
 @pytest.fixture(scope="module")
