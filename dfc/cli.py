@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from dfc._version import __version__
-from dfc.cli_output import diagnose, paint_of, say, terminal_width
+from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
 from dfc.errors import DfcError, UsageError
 
 if TYPE_CHECKING:
@@ -438,6 +438,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         diagnose("interrupted")
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:  # Typer prints help by itself; files have names
+            diagnose(unprintable(error).render())
+            return UsageError.exit_code
         return _defect(error)
     return 0
 

@@ -34,11 +34,16 @@ def say(text: str, *, error: bool = False) -> None:
     except BrokenPipeError:
         _discard(stream)
     except OSError as failure:
-        _discard(stream)
         if not error:
-            reason = failure.strerror or str(failure)
-            hint = "check where it is redirected to"
-            raise UsageError("CLI034", f"cannot print: {reason}", place="standard output", hint=hint) from None
+            raise unprintable(failure) from None
+        _discard(stream)
+
+
+def unprintable(failure: OSError) -> UsageError:
+    """CLI034 for what standard output answered; what is still to come to it goes nowhere."""
+    _discard(sys.stdout)
+    reason, hint = failure.strerror or str(failure), "check where it is redirected to"
+    return UsageError("CLI034", f"cannot print: {reason}", place="standard output", hint=hint)
 
 
 def diagnose(text: str) -> None:

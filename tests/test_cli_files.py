@@ -147,10 +147,11 @@ def test_output_folder_is_a_file(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_standard_output_on_a_full_disk() -> None:
+@pytest.mark.parametrize("words", [["hw", HW], ["--version"], ["--help"], ["compile", "--help"]])
+def test_standard_output_on_a_full_disk(words: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "dfc", "hw", HW], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "dfc", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 1
     assert done.stderr.startswith("error[CLI034]: cannot print")
