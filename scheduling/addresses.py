@@ -2,67 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from dfc.scheduling.placement import Buffer
 
-#: addresses are multiples of this many bits
-ALIGNMENT_BITS = 8
 
-
-def aligned(bits: int) -> int:
-    """Rounded up to the next address."""
-    return -(-bits // ALIGNMENT_BITS) * ALIGNMENT_BITS
-
-
-def stacked(buffers: Iterable[Buffer], start_bits: int = 0) -> list[Buffer]:
-    """Buffers of one memory that live all the time, one after the other."""
+def stacked(buffers: Iterable[Buffer], start_bits: Mapping[int, int]) -> list[Buffer]:
+    """Buffers that live all the time, in each memory one after the other from its first free bit on."""
+    start = dict(start_bits)
     found: list[Buffer] = []
     for buffer in buffers:
-        found.append(buffer.at(start_bits))
-        start_bits = aligned(start_bits + buffer.bits)
+        at = start.get(buffer.memory, 0)
+        found.append(buffer.at(at))
+        start[buffer.memory] = at + buffer.bits
     return found
 
 
-def end_bits(buffers: Iterable[Buffer]) -> int:
-    """The first address after all of these."""
-    return max((aligned((b.address_bits or 0) + b.bits) for b in buffers), default=0)
-
-
-def laid_out(buffers: Sequence[Buffer], start_bits: int, size_bits: int) -> list[Buffer] | None:
-    """Buffers of one memory with addresses from ``start_bits`` on, none beyond ``size_bits``; None where that fails.
-
-    Several orders are tried, the one that needs least room is taken; each buffer gets the lowest address that is free
-    while it lives. Buffers that fit by their sum alone may not fit side by side: then the caller leaves more room.
-    """
-    best: list[Buffer] | None = None
-    orders = (
-        lambda b: (-b.bits, b.first),
-        lambda b: (b.first - b.last, -b.bits),
-        lambda b: (b.first, -b.bits),
-        lambda b: ((b.first - b.last - 1) * b.bits, b.first),
-    )
-    for key in orders:
-        found = _placed(sorted(buffers, key=key), start_bits)
-        if best is None or end_bits(found) < end_bits(best):
-            best = found
-    assert best is not None
-    if end_bits(best) > aligned(size_bits):
-        return None
-    number = {(b.what, b.tensor, b.first, b.last): i for i, b in enumerate(buffers)}
-    return sorted(best, key=lambda b: number[b.what, b.tensor, b.first, b.last])
-
-
-def _placed(buffers: Iterable[Buffer], start_bits: int) -> list[Buffer]:
-    found: list[Buffer] = []
+def ends(buffers: Iterable[Buffer], start_bits: Mapping[int, int]) -> dict[int, int]:
+    """Per memory the first address after all of these."""
+    found = dict(start_bits)
     for buffer in buffers:
-        others = sorted(
-            (b.address_bits or 0, b.bits) for b in found if b.first <= buffer.last and buffer.first <= b.last
-        )
+        found[buffer.memory] = max(found.get(buffer.memory, 0), (buffer.address_bits or 0) + buffer.bits)
+    return found
+
+
+#: in which order buffers get their place; each order is best for some
+_ORDERS: tuple[Callable[[Buffer], tuple[int, int]], ...] = (
+    lambda b: (-b.bits, b.first),
+    lambda b: (b.first - b.last, -b.bits),
+    lambda b: (b.first, -b.bits),
+    lambda b: ((b.first - b.last - 1) * b.bits, b.first),
+)
+
+
+def laid_out(buffers: Sequence[Buffer], start_bits: int, size_bits: int) -> list[Buffer]:
+    """Buffers of one memory with addresses from ``start_bits`` on, in the order given.
+
+    Each gets the lowest address that is free while it lives. What fits by its sum may not fit side by side: orders are
+    tried until all ends within ``size_bits``, and the one that needs least room is taken.
+    """
+    best: list[int] = []
+    least = -1
+    for key in _ORDERS:
+        order = sorted(range(len(buffers)), key=lambda i: (key(buffers[i]), i))
+        found = _addresses([buffers[i] for i in order], start_bits)
+        end = max((at + buffers[i].bits for i, at in zip(order, found, strict=True)), default=start_bits)
+        if least < 0 or end < least:
+            least = end
+            best = [at for _, at in sorted(zip(order, found, strict=True))]
+        if end <= size_bits:
+            break
+    return [buffer.at(at) for buffer, at in zip(buffers, best, strict=True)]
+
+
+def _addresses(buffers: Sequence[Buffer], start_bits: int) -> list[int]:
+    found: list[int] = []
+    for n, buffer in enumerate(buffers):
+        taken = [
+            (at, other.bits)
+            for other, at in zip(buffers[:n], found, strict=True)
+            if other.first <= buffer.last and buffer.first <= other.last
+        ]
         at = start_bits
-        for address, bits in others:
+        for address, bits in sorted(taken, key=itemgetter(0)):
             if at + buffer.bits <= address:
                 break
-            at = max(at, aligned(address + bits))
-        found.append(buffer.at(at))
+            at = max(at, address + bits)
+        found.append(at)
     return found

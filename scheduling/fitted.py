@@ -8,14 +8,15 @@ shortest path over the memories in which the maps lie that are still needed. A m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from dfc.backend_cost.mapping_cost import Objective, TooSmall
 from dfc.backend_cost.nest import Borders, Nest, make_nest, unroll
 from dfc.backend_cost.spatial_search import Spatial, Unrolling, score_of
 from dfc.ir import Axis, Kind, Layer, Role
 from dfc.passes.tiles import DepthFirstPlan, TileClass
+from dfc.scheduling.addresses import ends, laid_out, stacked
 from dfc.scheduling.copies import Copy, Place, in_sequence, price_copies
 from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer, borders_of
 from dfc.scheduling.levels import Infeasible, StackLevels, kernel_bits
@@ -23,6 +24,13 @@ from dfc.scheduling.parts import MapParts, ReadParts, TileParts
 from dfc.scheduling.placement import Buffer, Lasting, Resident
 from dfc.scheduling.room import Fitted, FittedMappings
 
+#: per layer the memories in which it reads its inputs and leaves its output
+Choices = Mapping[int, tuple[int, int]]
+#: how often a plan is placed with a little more room to spare
+_ATTEMPTS = 4
+#: a class that costs so much more per operation than the largest one may take other memories
+_DEARER = 1.1
+_HINT = "a smaller tile, a mode that recomputes overlap, or a larger memory would make it fit"
 #: where the maps lie that a later layer of the tile needs, and the map whose kept part is still to be copied
 State = tuple[tuple[str, int], ...]
 
@@ -51,9 +59,9 @@ class PlacedClass:
 
 @dataclass(frozen=True)
 class FittedStack(StackCost):
-    """A priced plan in which everything has room."""
+    """A priced plan in which everything has room: what stays for the whole stack, and per class what its tiles keep."""
 
-    lasting: Lasting = field(default_factory=lambda: Lasting({}, {}, {}))
+    stay: tuple[Buffer, ...] = ()
     buffers: tuple[tuple[Buffer, ...], ...] = ()
 
 
@@ -65,6 +73,16 @@ class _Path:
     placed: tuple[Placed, ...]
     homes: Mapping[str, int]
     pending: tuple[Copy, ...] = ()
+
+    @property
+    def effort(self) -> float:
+        """The score per operation of the array."""
+        return self.score / max(1, sum(p.run.nest.operations for p in self.placed if p.run.nest))
+
+    @property
+    def choices(self) -> Choices:
+        """The memories that were chosen."""
+        return {p.run.layer: (p.run.tops[Role.I], p.run.tops[Role.O]) for p in self.placed if p.run.nest}
 
 
 class FittedPricer(StackPricer):
@@ -81,44 +99,88 @@ class FittedPricer(StackPricer):
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return self._unmodelled(plan, layers[0])
         resident = Resident(self.graph, self.arch, plan)
-        main = max(
-            plan.classes, key=lambda c: (c.count * TileParts(plan, c).map(plan.stack.outputs[-1]).fresh, not c.first)
-        )
-        best: tuple[float, Lasting] | None = None
+        spare: dict[int, int] = {}
+        for _ in range(_ATTEMPTS):
+            chosen = self._chosen(plan, resident, spatial, spare)
+            if isinstance(chosen, Infeasible):
+                return chosen
+            found, over = self._all_classes(plan, resident, *chosen, spatial, spare)
+            if isinstance(found, Infeasible) or not over:
+                return found
+            # all of it would fit, but not side by side: leave as much room as was missing
+            spare = {m: spare.get(m, 0) + over.get(m, 0) for m in {*spare, *over}}
+        m, bits = next(iter(spare.items()))
+        memory = self.arch.memories[m]
+        need = memory.size_bits + bits
+        return Infeasible("addresses for all that a tile keeps", need, memory.name, memory.size_bits, _HINT)
+
+    def _chosen(
+        self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
+    ) -> tuple[Lasting, _Path] | Infeasible:
+        """What stays where for the whole stack, and where the tiles of the largest class keep the rest."""
+        main = max(plan.classes, key=partial(_work, plan))
+        best: tuple[_Path, Lasting] | None = None
         why: Infeasible | None = None
         for weights in resident.weight_choices():
             for lasting in resident.uniform(weights):
                 if best is not None and resident.off_chip(lasting):
                     break
-                found = ClassWalk(self, plan, main, lasting, spatial).cheapest()
+                found = ClassWalk(self, plan, main, lasting, spatial, spare).cheapest()
                 if isinstance(found, Infeasible):
                     why = why or found
-                elif best is None or found.score < best[0]:
-                    best = found.score, lasting
+                elif best is None or found.score < best[0].score:
+                    best = found, lasting
             if best is not None:
-                break  # weights in a lower memory are cheaper to read
-        if best is None:
-            return why or self._nowhere(resident)
-        return self._all_classes(plan, best[1], spatial)
+                return best[1], best[0]  # weights in a lower memory are cheaper to read
+        return why or self._nowhere(resident)
 
     def _nowhere(self, resident: Resident) -> Infeasible:
-        bits = sum(resident.line_bits(t, b) for t, both in resident.buffers.items() for b in both)
+        bits = sum(resident.line_bits(t, b) for t, both in resident.line_buffers.items() for b in both)
         top = self.arch.memories[self.ladder.shared[-1]]
-        hint = "a smaller tile, a mode that recomputes overlap, or a larger memory would make it fit"
-        return Infeasible("the overlap that is kept between tiles", bits, top.name, top.size_bits, hint)
+        return Infeasible("the overlap that is kept between tiles", bits, top.name, top.size_bits, _HINT)
 
-    def _all_classes(self, plan: DepthFirstPlan, lasting: Lasting, spatial: Spatial) -> StackCost | Infeasible:
+    def _all_classes(
+        self,
+        plan: DepthFirstPlan,
+        resident: Resident,
+        lasting: Lasting,
+        main: _Path,
+        spatial: Spatial,
+        spare: Mapping[int, int],
+    ) -> tuple[StackCost | Infeasible, Mapping[int, int]]:
+        """All classes priced and with addresses, and by how many bits memories are too small for these."""
+        start = {self.ladder.shared[-1]: self.off_chip_bits}
+        stay = stacked(resident.buffers_of(lasting), start)
+        free = ends(stay, start)
+        over: dict[int, int] = {}
+        choices, typical = main.choices, main.effort
         classes: list[ClassCost] = []
         buffers: list[tuple[Buffer, ...]] = []
         for tile in plan.classes:
-            walk = ClassWalk(self, plan, tile, lasting, spatial)
-            found = walk.cheapest()
+            walk = ClassWalk(self, plan, tile, lasting, spatial, spare)
+            found = walk.cheapest(choices)
+            if isinstance(found, Infeasible) or found.effort > _DEARER * typical:  # it needs more room than most
+                found = walk.cheapest()
             if isinstance(found, Infeasible):
-                return found
+                return found, {}
             placed = walk.placed(found)
             classes.append(placed.cost)
-            buffers.append(placed.buffers)
-        return FittedStack(plan, StackLevels((), 0, 0), tuple(classes), lasting=lasting, buffers=tuple(buffers))
+            laid: list[Buffer] = []
+            for m in sorted({b.memory for b in placed.buffers}):
+                size = self.arch.memories[m].size_bits
+                here = laid_out([b for b in placed.buffers if b.memory == m], free.get(m, 0), size)
+                over[m] = max(over.get(m, 0), ends(here, {})[m] - size)
+                laid += here
+            buffers.append(tuple(laid))
+        too_long = {m: bits for m, bits in over.items() if bits > 0}
+        return FittedStack(plan, StackLevels((), 0, 0), tuple(classes), tuple(stay), tuple(buffers)), too_long
+
+    @cached_property
+    def off_chip_bits(self) -> int:
+        """Bits of all weights, and of all maps that the stacks of any schedule might hand over off chip."""
+        graph, array = self.graph, self.arch.array
+        maps = sum(t.elements for t in graph.tensors.values()) * array.output_bits
+        return maps + sum(layer.weight_elements for layer in graph.layers) * array.weight_bits
 
     def weight(self, energy_pj: float, cycles: float) -> float:
         """What the way through a tile's layers is chosen by: sums, so a product is not one.
@@ -141,7 +203,16 @@ def _work(plan: DepthFirstPlan, tile: TileClass) -> tuple[int, bool]:
 class ClassWalk:
     """The ways of one tile class through the memories."""
 
-    def __init__(self, pricer: FittedPricer, plan: DepthFirstPlan, tile: TileClass, lasting: Lasting, spatial: Spatial):
+    def __init__(
+        self,
+        pricer: FittedPricer,
+        plan: DepthFirstPlan,
+        tile: TileClass,
+        lasting: Lasting,
+        spatial: Spatial,
+        spare: Mapping[int, int],
+    ):
+        """``spare`` bits of memories stay empty."""
         self.pricer = pricer
         self.graph = pricer.graph
         self.arch = pricer.arch
@@ -151,6 +222,7 @@ class ClassWalk:
         self.tile = tile
         self.lasting = lasting
         self.spatial = spatial
+        self.spare = spare
         self.parts = TileParts(plan, tile)
         self.top = {role: len(path) - 1 for role, path in self.arch.paths.items()}
         inside = set(self.stack.layers)
@@ -175,14 +247,14 @@ class ClassWalk:
 
     # --- the shortest path
 
-    def cheapest(self) -> _Path | Infeasible:
-        """The cheapest way through all layers, or why there is none."""
+    def cheapest(self, choices: Choices | None = None) -> _Path | Infeasible:
+        """The cheapest way through all layers, or why there is none; ``choices`` leave no other memories."""
         paths: dict[State, _Path] = {(): _Path(0.0, (), {})}
         for index in self.stack.layers:
             after: dict[State, _Path] = {}
             why: Infeasible | None = None
             for path in paths.values():
-                for found in self._steps(index, path):
+                for found in self._steps(index, path, choices or {}):
                     if isinstance(found, Infeasible):
                         why = why or found
                         continue
@@ -201,7 +273,7 @@ class ClassWalk:
         alive = (t for t in path.homes if self.last_use[t] > index or t in waiting)
         return tuple((t, path.homes[t]) for t in alive)
 
-    def _steps(self, index: int, path: _Path) -> Iterator[_Path | Infeasible]:
+    def _steps(self, index: int, path: _Path, choices: Choices) -> Iterator[_Path | Infeasible]:
         """All ways to run a layer after a path."""
         layer = self.graph.layers[index]
         made = self.parts.map(layer.output)
@@ -210,14 +282,14 @@ class ClassWalk:
             return
         why: Infeasible | None = None
         any_fits = False
-        for inputs in self._input_memories(index):
-            for output in self._output_memories(layer):
-                found = self._run(index, path, inputs, output)
-                if isinstance(found, Infeasible):
-                    why = why or found
-                else:
-                    any_fits = True
-                    yield found
+        every = ((i, o) for i in self._input_memories(index) for o in self._output_memories(layer))
+        for inputs, output in [choices[index]] if index in choices else every:
+            found = self._run(index, path, inputs, output)
+            if isinstance(found, Infeasible):
+                why = why or found
+            else:
+                any_fits = True
+                yield found
         if not any_fits:
             assert why is not None
             yield why
@@ -334,17 +406,17 @@ class ClassWalk:
     def _room(self, here: tuple[tuple[str, int, int], ...]) -> dict[int, int]:
         """Bits that are left of each memory for what the mapping keeps below; negative where too much is in it."""
         left = {m: memory.size_bits for m, memory in enumerate(self.arch.memories)}
-        for m, bits in self.lasting.taken.items():
-            left[m] -= bits
+        for taken in (self.lasting.taken, self.spare):
+            for m, bits in taken.items():
+                left[m] -= bits
         for _, m, bits in here:
             left[m] -= bits
         return left
 
     def _too_full(self, index: int, memory: int, over: int) -> Infeasible:
         chip = self.arch.memories[memory]
-        hint = "a smaller tile, a mode that recomputes overlap, or a larger memory would make it fit"
         what = f"what is alive while layer '{self.graph.layers[index].name}' runs"
-        return Infeasible(what, chip.size_bits + over, chip.name, chip.size_bits, hint)
+        return Infeasible(what, chip.size_bits + over, chip.name, chip.size_bits, _HINT)
 
     # --- mappings
 

@@ -45,7 +45,7 @@ class Resident:
         self.arch = arch
         self.plan = plan
         self.maps = MapSizes(graph, arch)
-        self.buffers = line_buffers(graph, plan)
+        self.line_buffers = line_buffers(graph, plan)
         layers = {i: graph.layers[i] for i in plan.stack.layers}
         bits = arch.array.weight_bits
         self.weight_bits = {
@@ -66,7 +66,7 @@ class Resident:
     def lasting(self, along: Mapping[str, int], across: Mapping[str, int], weights: Mapping[int, int]) -> Lasting:
         """These memories, and what they take."""
         taken: dict[int, int] = {}
-        for tensor, (a, b) in self.buffers.items():
+        for tensor, (a, b) in self.line_buffers.items():
             for chosen, buffer in ((along, a), (across, b)):
                 if buffer:
                     taken[chosen[tensor]] = taken.get(chosen[tensor], 0) + self.line_bits(tensor, buffer)
@@ -76,14 +76,14 @@ class Resident:
 
     def everywhere(self, along: int, across: int, weights: Mapping[int, int]) -> Lasting:
         """All line buffers of a direction in one memory."""
-        a = {t: along for t, (buffer, _) in self.buffers.items() if buffer}
-        b = {t: across for t, (_, buffer) in self.buffers.items() if buffer}
+        a = {t: along for t, (buffer, _) in self.line_buffers.items() if buffer}
+        b = {t: across for t, (_, buffer) in self.line_buffers.items() if buffer}
         return self.lasting(a, b, weights)
 
     def uniform(self, weights: Mapping[int, int]) -> list[Lasting]:
         """All ways to keep the line buffers of each direction in one memory that has room; off chip comes last."""
-        any_along = any(a for a, _ in self.buffers.values())
-        any_across = any(b for _, b in self.buffers.values())
+        any_along = any(a for a, _ in self.line_buffers.values())
+        any_across = any(b for _, b in self.line_buffers.values())
         found = [
             lasting
             for b in (self.ladder if any_across else self.ladder[:1])
@@ -119,13 +119,27 @@ class Resident:
                 left[memory] -= bits
         return dict(sorted(found.items()))
 
+    def buffers_of(self, lasting: Lasting) -> list[Buffer]:
+        """What stays, without addresses: weights first, then line buffers."""
+        last = len(self.plan.stack.layers) - 1
+        layers = self.graph.layers
+        found = [
+            Buffer("weights", layers[i].name, memory, self.weight_bits[i], 0, last)
+            for i, memory in lasting.weights.items()
+        ]
+        for what, memories, which in (("V cache", lasting.across, 1), ("H cache", lasting.along, 0)):
+            for tensor, memory in memories.items():
+                line = self.line_buffers[tensor][which]
+                found.append(Buffer(what, tensor, memory, self.line_bits(tensor, line), 0, last, line=line))
+        return found
+
     def moved(self, lasting: Lasting) -> list[Lasting]:
         """The same with one line buffer in another memory, as far as there is room; the largest buffers first."""
         found: list[tuple[int, Lasting]] = []
         for across in (False, True):
             chosen = lasting.across if across else lasting.along
             for tensor, memory in chosen.items():
-                buffer = self.buffers[tensor][across]
+                buffer = self.line_buffers[tensor][across]
                 for other in self.ladder[:-1]:
                     if other != memory:
                         changed = {**chosen, tensor: other}
@@ -139,16 +153,17 @@ class Resident:
 class Buffer:
     """Bits of a memory that something takes, from step ``first`` to step ``last`` of a tile, a step for each layer.
 
-    ``address_bits`` is None until :func:`dfc.scheduling.addresses.laid_out` gave it one.
+    ``address_bits`` is None until ``addresses.py`` gave it one. ``line`` is a line buffer's layout.
     """
 
     what: str
-    tensor: str
+    name: str
     memory: int
     bits: int
     first: int
     last: int
     address_bits: int | None = None
+    line: LineBuffer | None = None
 
     def at(self, address_bits: int) -> Buffer:
         """The same with an address."""
