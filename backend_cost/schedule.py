@@ -13,7 +13,7 @@ from typing import Any, cast
 from dfc.backend_cost.schedule_json import dump, plain, typed
 from dfc.errors import UsageError
 
-SCHEMA = "dfc.schedule/1"
+SCHEMA = "dfc.schedule/2"
 #: by a schema's name: what such a file is, and what reads it
 _KINDS = {
     "dfc.schedule": ("schedule", "dfc report, dfc explain and dfc simulate read it"),
@@ -171,6 +171,41 @@ class NestEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class BufferEntry:
+    """Bits of a memory that something takes: ``bits`` of them from ``address_bits`` on, in each instance.
+
+    what:        "map" (part of a feature map that this tile computed or fetched), "window" (a copy of what a layer
+                 reads), "loops" (what a layer's loop nest keeps of an operand, both buffers where there are two),
+                 "H cache", "V cache" or "weights".
+    name:        of the map, of the layer whose weights they are, or of the operand.
+    first, last: layers from the start of the one to the end of the other; both empty for as long as the stack runs.
+    lines, length, skewed: of a cache, positions along which it is a ring and along the other axis; see
+                 ``LineBuffer`` in ``dfc.scheduling.parts``.
+    """
+
+    what: str
+    name: str
+    memory: str
+    address_bits: int
+    bits: int
+    first: str = ""
+    last: str = ""
+    lines: int = 0
+    length: int = 0
+    skewed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEntry:
+    """What a layer reads of a map in one tile: of what this tile computed or fetched, and out of each cache."""
+
+    tensor: str
+    fresh_bits: int
+    h_cache_bits: int
+    v_cache_bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class TileLayer:
     """One layer in one tile class.
 
@@ -199,22 +234,31 @@ class TileLayer:
     copy_cycles: int
     nest: NestEntry | None
     gap: float | None = None
+    reads: tuple[ReadEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TileClassEntry:
-    """Tiles that behave alike; energy and latency are of one of them. ``first`` is the tile that brings the weights."""
+    """Tiles that behave alike; energy and latency are of one of them. ``first`` is the tile that brings the weights.
+
+    ``buffers`` are what one of them keeps in memories, besides what stays for the whole stack.
+    """
 
     count: int
     first: bool
     energy_pj: float
     latency_cycles: int
     layers: tuple[TileLayer, ...]
+    buffers: tuple[BufferEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StackEntry:
-    """Layers that run depth-first together."""
+    """Layers that run depth-first together.
+
+    ``order`` of tiles is "rows" or "columns"; ``buffers`` stay in memories while the stack runs. Where a cache or the
+    weights lie in several memories, all are named.
+    """
 
     layers: tuple[str, ...]
     overlap: str
@@ -233,6 +277,8 @@ class StackEntry:
     v_cache_memory: str
     layer_by_layer: Baseline | None
     tile_classes: tuple[TileClassEntry, ...]
+    order: str = "rows"
+    buffers: tuple[BufferEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +309,9 @@ class LayerEntry:
 class Schedule:
     """A network's depth-first schedule on a chip, and what it costs.
 
-    ``complete`` is false where the search was stopped before it was done.
+    ``complete`` is false where the search was stopped before it was done. ``policy`` is "dfc", by which everything that
+    is alive at once has room and an address, or the name of a reference that is repeated. ``off_chip`` says where
+    weights and the maps between stacks lie in the outermost memory.
     """
 
     schema: str
@@ -279,6 +327,8 @@ class Schedule:
     stacks: tuple[StackEntry, ...]
     layers: tuple[LayerEntry, ...]
     notes: tuple[str, ...] = ()
+    policy: str = "dfc"
+    off_chip: tuple[BufferEntry, ...] = ()
 
     def to_json(self) -> str:
         """The schedule as the text of ``schedule.json``."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -184,6 +183,21 @@ def compile_command(
             "reference with its approximations, to compare with its numbers. Example: --cost-model defines",
         ),
     ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|rows|columns",
+            help="Which tile comes next: row by row, or column by column; auto tries both. Example: --order rows",
+        ),
+    ] = "auto",
+    reproduce: Annotated[
+        str | None,
+        typer.Option(
+            metavar="defines",
+            help="Repeat the published reference: its cost model and its rules for tiles and memories, by which not "
+            "everything has to fit. Example: --reproduce defines",
+        ),
+    ] = None,
     spatial: Annotated[
         str,
         typer.Option(
@@ -239,9 +253,8 @@ def compile_command(
         from dfc.cli_cache import cache_of_run
         from dfc.pipeline import compile as compile_model
 
-        run = compile_model if cost_model is None else partial(compile_model, cost_model=cost_model)
         with cache_of_run(kept, quiet=quiet) as store, SearchProgress(shown=progress and not quiet) as show:
-            schedule = run(
+            schedule = compile_model(
                 model,
                 hw,
                 objective=objective,
@@ -251,7 +264,10 @@ def compile_command(
                 bind=bindings,
                 input_shape=shapes,
                 rules=mapping,
+                cost_model=cost_model,
                 spatial=spatial,
+                order=order,
+                reproduce=reproduce,
                 progress=show,
                 cache=store,
             )

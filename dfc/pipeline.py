@@ -25,10 +25,11 @@ from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
-from dfc.passes.tiles import Overlap
+from dfc.passes.tiles import Order, Overlap
 from dfc.scheduling.assemble import Assembler, Tally, baseline, proof_note
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.policy import OURS, REFERENCE, Policy
 from dfc.scheduling.search import Candidate, StackSearch, best_combination, score
 
 Bindings = Mapping[str, int]
@@ -64,6 +65,8 @@ class Request:
     model: CostModel = EXACT
     rules: MappingRules = field(default_factory=MappingRules)
     spatial: Spatial = Spatial.PREFER
+    policy: Policy = OURS
+    orders: tuple[Order, ...] = OURS.orders
 
 
 def parse_request(
@@ -71,14 +74,18 @@ def parse_request(
     overlap: str,
     tile: str,
     stacks: str,
-    model: str = EXACT.name,
+    model: str | None = None,
     spatial: str = Spatial.PREFER,
+    order: str = "auto",
+    reproduce: str | None = None,
 ) -> Request:
     """Check the options of a compilation.
 
     Raises:
-        UsageError: CLI001 objective, CLI002 overlap, CLI003 tile, CLI009 cost model, CLI055 spatial unrolling.
+        UsageError: CLI001 objective, CLI002 overlap, CLI003 tile, CLI009 cost model, CLI055 spatial unrolling,
+            CLI056 order of tiles, CLI057 what is to be reproduced, or another option that contradicts it.
     """
+    policy = _policy(model, order, reproduce)
     if objective not in list(Objective):
         raise UsageError(
             "CLI001", f"unknown objective {objective!r}", place="--objective", hint="one of energy, latency, edp"
@@ -106,9 +113,31 @@ def parse_request(
         overlaps if overlap == "auto" else (Overlap(overlap),),
         size,
         stacks,
-        model_by_name(model),
+        policy.model if model is None else model_by_name(model),
         spatial=Spatial(spatial),
+        policy=policy,
+        orders=policy.orders if order == "auto" else (Order(order),),
     )
+
+
+def _policy(model: str | None, order: str, reproduce: str | None) -> Policy:
+    """The rules that were asked for."""
+    if order != "auto" and order not in list(Order):
+        known = ", ".join(["auto", *Order])
+        raise UsageError("CLI056", f"no order of tiles is called {order!r}", place="--order", hint=f"one of {known}")
+    if reproduce is None:
+        return OURS
+    if reproduce != REFERENCE.name:
+        hint = f"the one reference is {REFERENCE.name}"
+        raise UsageError("CLI057", f"no reference is called {reproduce!r}", place="--reproduce", hint=hint)
+    if model not in (None, REFERENCE.model.name):
+        hint = "leave --cost-model out"
+        message = f"the reference has the cost model '{REFERENCE.model.name}', not '{model}'"
+        raise UsageError("CLI057", message, place="--cost-model", hint=hint)
+    if order != "auto" and Order(order) not in REFERENCE.orders:
+        message = "the reference walks tiles row by row"
+        raise UsageError("CLI057", message, place="--order", hint="leave --order out")
+    return REFERENCE
 
 
 def import_graph(
@@ -131,7 +160,8 @@ def choose_stacks(graph: Graph, request: Request, pricer: StackPricer) -> list[S
         return cut_after(graph, [])
     if request.stacks == "auto":
         bits = [pricer.weight_bits(layer) for layer in graph.layers]
-        return automatic_stacks(graph, bits, pricer.arch.weight_capacity_bits)
+        capacity, whole = pricer.arch.weight_capacity_bits, request.policy.cut_whole_maps
+        return automatic_stacks(graph, bits, capacity, cut_whole_maps=whole)
     names = [name.strip() for name in request.stacks.split(",") if name.strip()]
     if not names:
         raise UsageError("CLI004", "no layer is named", place="--stacks", hint="auto, one, each, or names to cut after")
@@ -151,7 +181,11 @@ class _Search:
         self.pricer = pricer
         self.request = request
         self.progress = progress
-        self.searches = [StackSearch(pricer, s, self._reporter(i)) for i, s in enumerate(stacks)]
+        first = request.policy.remainder_first
+        self.searches = [
+            StackSearch(pricer, s, self._reporter(i), orders=request.orders, remainder_first=first)
+            for i, s in enumerate(stacks)
+        ]
         self.done = 0
         self.complete = True
 
@@ -215,7 +249,8 @@ class _Search:
     def whole_candidates(self) -> list[Candidate | None]:
         """Per stack the one with a single tile, if it fits."""
         spatial = self.request.spatial if self.complete else Spatial.PREFER
-        found = (s.found[s.whole, self.request.overlaps[0], spatial] for s in self.searches)
+        first = self.request.overlaps[0], spatial, self.request.orders[0]
+        found = (s.found[s.whole, *first] for s in self.searches)
         return [c if isinstance(c, Candidate) else None for c in found]
 
 
@@ -227,11 +262,13 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     overlap: str = "auto",
     tile: str = "auto",
     stacks: str = "auto",
-    cost_model: str = EXACT.name,
+    cost_model: str | None = None,
     bind: Bindings | None = None,
     input_shape: InputShapes | None = None,
     rules: str | Path | MappingRules | None = None,
     spatial: str = Spatial.PREFER,
+    order: str = "auto",
+    reproduce: str | None = None,
     progress: Callable[[ProgressEvent], None] | None = None,
     cache: str | Path | MappingStore | None = None,
 ) -> Schedule:
@@ -244,11 +281,13 @@ def compile(  # the public name says what it does, and shadows the builtin in th
         overlap: "auto", "recompute", "h-cached", "v-cached" or "cached".
         tile: "auto" or "WIDTHxHEIGHT" in positions of each stack's last output.
         stacks: "auto", "one", "each", or names of layers to cut after, separated by commas.
-        cost_model: "exact" or "defines"; see docs/cost-model.md.
+        cost_model: "exact" or "defines"; see docs/cost-model.md. "exact" unless given.
         bind: sizes for the model's symbolic dimensions.
         input_shape: shapes by input name; the key None stands for the only input.
         rules: a page that fixes parts of mappings, see docs/mapping-rules.md; none unless given.
         spatial: "prefer" lays loops over the array as the page says, "search" looks for what is better for each layer.
+        order: "auto", "rows" or "columns": which tile comes next.
+        reproduce: "defines" takes the reference's rules for tiles and memories, and its cost model.
         progress: called for every plan that is priced.
         cache: a folder in which answers of the mapping search are kept for later runs, or a store that is open;
             none unless given.
@@ -259,7 +298,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     Raises:
         DfcError: what is wrong with the model, the page, the options, or why nothing fits.
     """
-    request = parse_request(objective, overlap, tile, stacks, cost_model, spatial)
+    request = parse_request(objective, overlap, tile, stacks, cost_model, spatial, order, reproduce)
     if rules is not None:
         request = replace(request, rules=rules if isinstance(rules, MappingRules) else load_rules(rules))
     arch = hw if isinstance(hw, Arch) else load_arch(hw)
@@ -293,13 +332,14 @@ def schedule_graph(
 ) -> Schedule:
     """Search the schedule of an imported graph and assemble it."""
     check_rules(request.rules, graph.layers, arch)
-    pricer = StackPricer(graph, arch, MappingCache(arch, request.objective, request.model, store), request.rules)
+    cache = MappingCache(arch, request.objective, request.model, store)
+    pricer = request.policy.pricer(graph, arch, cache, request.rules)
     search = _Search(pricer, choose_stacks(graph, request, pricer), request, progress)
     search.run()
     picked = best_combination(search.choices(), request.objective)
     priced: list[StackCost] = []
     for one, choice in zip(search.searches, picked, strict=True):
-        cost = pricer.price(one.tiler.plan(choice.tile, choice.overlap), choice.spatial)
+        cost = pricer.price(one.tiler.plan(choice.tile, choice.overlap, choice.order), choice.spatial)
         assert isinstance(cost, StackCost)
         priced.append(cost)
     return _assemble(pricer, priced, search.whole_candidates(), request, model, complete=search.complete)
@@ -339,6 +379,8 @@ def _assemble(
         stacks=tuple(stacks),
         layers=tuple(layers),
         notes=_notes(pricer, request, priced),
+        policy=request.policy.name,
+        off_chip=maker.off_chip(priced) if request.policy.fits else (),
     )
     _check_sums(schedule)
     return schedule

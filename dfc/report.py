@@ -209,7 +209,7 @@ def _how(index: int, stack: StackEntry) -> tuple[str, ...]:
     return (
         _stack_name(index, stack),
         str(len(stack.layers)),
-        clean(stack.overlap) if stack.tiles > 1 else "-",
+        _overlap(stack),
         _extents(stack.tile),
         _extents(stack.map),
         cycles(stack.tiles),
@@ -217,6 +217,13 @@ def _how(index: int, stack: StackEntry) -> tuple[str, ...]:
         (clean(stack.weight_memory) or "-") if stack.weight_bits else "-",
         _caches(stack),
     )
+
+
+def _overlap(stack: StackEntry) -> str:
+    """What happens to overlap, and whether tiles go down the columns first."""
+    if stack.tiles == 1:
+        return "-"
+    return f"{clean(stack.overlap)}{' by columns' if stack.order == 'columns' else ''}"
 
 
 def _caches(stack: StackEntry) -> str:

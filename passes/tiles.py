@@ -131,6 +131,11 @@ class DepthFirstPlan:
         """How many tiles there are."""
         return sum(c.count for c in self.classes)
 
+    @property
+    def line_names(self) -> tuple[str, str]:
+        """What the caches are called that keep overlap along the walk and across it: H holds columns, V holds rows."""
+        return ("H cache", "V cache") if self.order is Order.ROWS else ("V cache", "H cache")
+
 
 def edges(size: int, tile: int, *, remainder_first: bool = True) -> list[int]:
     """Tile borders along an axis; what does not divide evenly makes the first tile smaller (as in the reference), or

@@ -9,6 +9,7 @@ from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.nest import Nest, NestOperand, Work, operand_names
 from dfc.backend_cost.schedule import (
     Baseline,
+    BufferEntry,
     CopyEntry,
     Coverage,
     HardwareInfo,
@@ -17,6 +18,7 @@ from dfc.backend_cost.schedule import (
     MemoryInfo,
     NestEntry,
     OperandEntry,
+    ReadEntry,
     StackEntry,
     TileClassEntry,
     TileLayer,
@@ -24,8 +26,12 @@ from dfc.backend_cost.schedule import (
 )
 from dfc.hwdsl import Arch, format_arch
 from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
+from dfc.passes.tiles import Order
+from dfc.scheduling.addresses import stacked
 from dfc.scheduling.copies import Copy
-from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer
+from dfc.scheduling.engine import LayerRun, StackCost, StackPricer
+from dfc.scheduling.parts import TileParts
+from dfc.scheduling.placement import Buffer
 from dfc.scheduling.search import Candidate
 from dfc.units import at_most_percent
 
@@ -184,8 +190,7 @@ class Assembler:
         """One stack with its tile classes; ``whole`` is the same stack with one tile."""
         layers = [self.graph.layers[i] for i in stack.plan.stack.layers]
         spatial = self.graph.tensors[stack.plan.stack.outputs[-1]].spatial
-        levels = stack.levels
-        modelled = bool(levels.h_memory)
+        weights, h_cache, v_cache = self._lasting_memories(stack)
         return StackEntry(
             layers=tuple(layer.name for layer in layers),
             overlap=stack.plan.overlap.value,
@@ -199,23 +204,93 @@ class Assembler:
             dram_read_bits=self._dram(tally.read_bits),
             dram_write_bits=self._dram(tally.write_bits),
             weight_bits=sum(map(self.pricer.weight_bits, layers)),
-            weight_memory=self.memory_name(self.arch.paths[Role.W][levels.weight_level]) if modelled else "",
-            h_cache_memory=self.memory_name(levels.h_memory[-1]) if modelled else "",
-            v_cache_memory=self.memory_name(levels.v_memory) if modelled else "",
+            weight_memory=weights,
+            h_cache_memory=h_cache,
+            v_cache_memory=v_cache,
             layer_by_layer=baseline([whole], stack.energy_pj, stack.latency_cycles) if whole else None,
-            tile_classes=tuple(self._class_entry(c) for c in stack.classes),
+            tile_classes=tuple(self._class_entry(stack, i) for i in range(len(stack.classes))),
+            order=stack.plan.order.value,
+            buffers=tuple(self._buffer_entry(b, ()) for b in stack.stay),
         )
 
-    def _class_entry(self, found: ClassCost) -> TileClassEntry:
+    def _lasting_memories(self, stack: StackCost) -> tuple[str, str, str]:
+        """Where weights, the H cache and the V cache lie."""
+        if stack.levels.h_memory:
+            levels = stack.levels
+            path = self.arch.paths[Role.W]
+            found = path[levels.weight_level], levels.h_memory[-1], levels.v_memory
+            return self.memory_name(found[0]), self.memory_name(found[1]), self.memory_name(found[2])
+        if not stack.stay and all(run.nest is None for c in stack.classes for run in c.runs):
+            return "", "", ""
+
+        def where(what: str, none: str) -> str:
+            memories = dict.fromkeys(b.memory for b in stack.stay if b.what == what)
+            return ", ".join(self.memory_name(m) for m in memories) or none
+
+        return (
+            where("weights", self.memory_name(self.arch.paths[Role.W][-1])),
+            where("H cache", ""),
+            where("V cache", ""),
+        )
+
+    def _buffer_entry(self, buffer: Buffer, steps: Sequence[str]) -> BufferEntry:
+        """``steps`` are the names of the stack's layers; none for what stays."""
+        line = buffer.line
+        return BufferEntry(
+            what=buffer.what,
+            name=buffer.name,
+            memory=self.memory_name(buffer.memory),
+            address_bits=buffer.address_bits or 0,
+            bits=buffer.bits,
+            first=steps[buffer.first] if steps else "",
+            last=steps[buffer.last] if steps else "",
+            lines=line.lines if line else 0,
+            length=line.length if line else 0,
+            skewed=line is not None and line.skewed,
+        )
+
+    def off_chip(self, stacks: Sequence[StackCost]) -> tuple[BufferEntry, ...]:
+        """Where weights and the maps between stacks lie in the outermost memory: one after the other, all the time."""
+        array, graph = self.arch.array, self.graph
+        names = dict.fromkeys(
+            [*graph.inputs, *(t for s in stacks for t in (*s.plan.stack.inputs, *s.plan.stack.outputs))]
+        )
+        parts = [
+            ("weights", layer.name, self.pricer.weight_bits(layer)) for layer in graph.layers if layer.weight_elements
+        ]
+        parts += [("map", name, graph.tensors[name].elements * array.output_bits) for name in names]
+        found = stacked((Buffer(what, name, self.dram, bits, 0, 0) for what, name, bits in parts), {})
+        return tuple(self._buffer_entry(b, ()) for b in found)
+
+    def _class_entry(self, stack: StackCost, number: int) -> TileClassEntry:
+        found = stack.classes[number]
+        steps = [self.graph.layers[i].name for i in stack.plan.stack.layers]
+        parts = TileParts(self.graph, stack.plan, found.tile)
         return TileClassEntry(
             count=found.tile.count,
             first=found.tile.first,
             energy_pj=found.energy_pj,
             latency_cycles=found.latency_cycles,
-            layers=tuple(self._tile_layer(run) for run in found.runs),
+            layers=tuple(self._tile_layer(run, self._reads(run, stack, parts)) for run in found.runs),
+            buffers=tuple(self._buffer_entry(b, steps) for b in stack.buffers[number]) if stack.buffers else (),
         )
 
-    def _tile_layer(self, run: LayerRun) -> TileLayer:
+    def _reads(self, run: LayerRun, stack: StackCost, parts: TileParts) -> tuple[ReadEntry, ...]:
+        """What a layer reads of each map, the largest window of each."""
+        if run.nest is None:
+            return ()
+        layer = self.graph.layers[run.layer]
+        found: dict[str, ReadEntry] = {}
+        for name, read in parts.windows(run.layer).items():
+
+            def bits(positions: int, name: str = name) -> int:
+                return self.pricer.maps.read_bits(layer, name, positions, 1)
+
+            h, v = (read.along, read.across) if stack.plan.order is Order.ROWS else (read.across, read.along)
+            found[name] = ReadEntry(name, bits(read.fresh), bits(h), bits(v))
+        return tuple(found.values())
+
+    def _tile_layer(self, run: LayerRun, reads: tuple[ReadEntry, ...]) -> TileLayer:
         cost, nest = run.cost, run.nest
         used = {o.role for o in nest.operands} if nest else set[Role]()
         mapping = cost.mapping if cost else None
@@ -234,6 +309,7 @@ class Assembler:
             copy_cycles=run.copy_cost.latency_cycles,
             nest=self._nest_entry(nest) if nest else None,
             gap=cost.gap if cost else None,
+            reads=reads,
         )
 
     def _nest_entry(self, nest: Nest) -> NestEntry:

@@ -22,6 +22,7 @@ from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
 from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
 from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, kernel_bits, stack_levels
+from dfc.scheduling.placement import Buffer
 
 #: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
 _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
@@ -55,11 +56,17 @@ class ClassCost:
 
 @dataclass(frozen=True)
 class StackCost:
-    """A priced plan."""
+    """A priced plan.
+
+    stay:    what stays in memories while the stack runs; buffers: per class what one of its tiles keeps in them. Both
+             have addresses; both are empty where the rules do not ask whether everything fits.
+    """
 
     plan: DepthFirstPlan
     levels: StackLevels
     classes: tuple[ClassCost, ...]
+    stay: tuple[Buffer, ...] = ()
+    buffers: tuple[tuple[Buffer, ...], ...] = ()
     energy_pj: float = field(init=False)
     latency_cycles: int = field(init=False)
 

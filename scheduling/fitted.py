@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from dfc.backend_cost.mapping_cost import Objective, TooSmall
-from dfc.backend_cost.nest import Borders, Nest, make_nest, unroll
+from dfc.backend_cost.nest import Borders, Nest, make_nest, operand_names, unroll
 from dfc.backend_cost.spatial_search import Spatial, Unrolling, score_of
 from dfc.ir import Axis, Kind, Layer, Role
 from dfc.passes.tiles import DepthFirstPlan, TileClass
@@ -55,14 +55,6 @@ class PlacedClass:
 
     cost: ClassCost
     buffers: tuple[Buffer, ...]
-
-
-@dataclass(frozen=True)
-class FittedStack(StackCost):
-    """A priced plan in which everything has room: what stays for the whole stack, and per class what its tiles keep."""
-
-    stay: tuple[Buffer, ...] = ()
-    buffers: tuple[tuple[Buffer, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +110,7 @@ class FittedPricer(StackPricer):
         self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
     ) -> tuple[Lasting, _Path] | Infeasible:
         """What stays where for the whole stack, and where the tiles of the largest class keep the rest."""
-        main = max(plan.classes, key=partial(_work, plan))
+        main = max(plan.classes, key=partial(_work, plan.stack.outputs[-1]))
         best: tuple[_Path, Lasting] | None = None
         why: Infeasible | None = None
         for weights in resident.weight_choices():
@@ -173,7 +165,7 @@ class FittedPricer(StackPricer):
                 laid += here
             buffers.append(tuple(laid))
         too_long = {m: bits for m, bits in over.items() if bits > 0}
-        return FittedStack(plan, StackLevels((), 0, 0), tuple(classes), tuple(stay), tuple(buffers)), too_long
+        return StackCost(plan, StackLevels((), 0, 0), tuple(classes), tuple(stay), tuple(buffers)), too_long
 
     @cached_property
     def off_chip_bits(self) -> int:
@@ -195,9 +187,10 @@ class FittedPricer(StackPricer):
         return energy_pj + cycles * self.arch.array.mac_pj * self.arch.array.units
 
 
-def _work(plan: DepthFirstPlan, tile: TileClass) -> tuple[int, bool]:
-    """How much of the map the tiles of a class compute; the class that brings the weights comes last among equals."""
-    return tile.count * TileParts(plan, tile).map(plan.stack.outputs[-1]).fresh, not tile.first
+def _work(name: str, tile: TileClass) -> tuple[int, bool]:
+    """How much of a map the tiles of a class compute; the class that brings the weights comes last among equals."""
+    x, y = (dict(step.tensors)[name].fresh for step in (tile.x, tile.y))
+    return tile.count * x * y, not tile.first
 
 
 class ClassWalk:
@@ -223,27 +216,18 @@ class ClassWalk:
         self.lasting = lasting
         self.spatial = spatial
         self.spare = spare
-        self.parts = TileParts(plan, tile)
+        self.parts = TileParts(pricer.graph, plan, tile)
         self.top = {role: len(path) - 1 for role, path in self.arch.paths.items()}
         inside = set(self.stack.layers)
         readers = {t: [c for c in self.graph.consumers[t] if c in inside] for t in self._maps()}
         #: the last layer that reads a map in this tile; a map that nobody reads lies until its own layer is done
         self.last_use = {t: max(users, default=-1) for t, users in readers.items()}
-        self.reads: dict[int, dict[str, ReadParts]] = {i: self._reads(i) for i in self.stack.layers}
+        self.reads: dict[int, dict[str, ReadParts]] = {i: self.parts.windows(i) for i in self.stack.layers}
 
     def _maps(self) -> Iterator[str]:
         yield from self.stack.inputs
         for i in self.stack.layers:
             yield from self.graph.layers[i].outputs
-
-    def _reads(self, index: int) -> dict[str, ReadParts]:
-        """Per map what a layer reads; the largest window where it reads a map several times."""
-        found: dict[str, ReadParts] = {}
-        for source, parts in zip(self.graph.layers[index].sources, self.parts.reads(index), strict=True):
-            known = found.get(source.tensor)
-            if known is None or parts.window > known.window:
-                found[source.tensor] = parts
-        return found
 
     # --- the shortest path
 
@@ -529,8 +513,8 @@ class ClassWalk:
                 home = self._place(self._role(tensor), homes[tensor])
                 found += self._copy("feature map", tensor, self._bits(index, tensor, parts.fresh), home, target)
             for what, memories, positions in (
-                ("read H cache", self.lasting.along, parts.along),
-                ("read V cache", self.lasting.across, parts.across),
+                (f"read {self.plan.line_names[0]}", self.lasting.along, parts.along),
+                (f"read {self.plan.line_names[1]}", self.lasting.across, parts.across),
             ):
                 if tensor in memories:
                     bits = self._bits(index, tensor, positions)
@@ -543,8 +527,8 @@ class ClassWalk:
         role = self._role(tensor)
         found: list[Copy] = []
         for what, memories, positions in (
-            ("write V cache", self.lasting.across, parts.across),
-            ("write H cache", self.lasting.along, parts.along),
+            (f"write {self.plan.line_names[1]}", self.lasting.across, parts.across),
+            (f"write {self.plan.line_names[0]}", self.lasting.along, parts.along),
         ):
             if tensor in memories:
                 target = self._place(role, memories[tensor])
@@ -581,5 +565,7 @@ class ClassWalk:
             at = step[placed.run.layer]
             for tensor, memory, bits in placed.windows:
                 yield Buffer("window", tensor, memory, bits, at, at)
-            for part in placed.fitted.parts if placed.fitted else ():
-                yield Buffer("loops", str(part.operand), part.memory, part.room_bits, at, at)
+            if placed.fitted:
+                names = operand_names(placed.fitted.nest)
+                for part in placed.fitted.parts:
+                    yield Buffer("loops", names[part.operand], part.memory, part.room_bits, at, at)

@@ -49,7 +49,8 @@ class ReadParts:
 class TileParts:
     """The parts of one tile class of a plan."""
 
-    def __init__(self, plan: DepthFirstPlan, tile: TileClass):
+    def __init__(self, graph: Graph, plan: DepthFirstPlan, tile: TileClass):
+        self.graph = graph
         along, across = _by_axis(plan, tile)
         self._along, self._across = dict(along.tensors), dict(across.tensors)
         self._reads = dict(zip(plan.stack.layers, zip(along.reads, across.reads, strict=True), strict=True))
@@ -63,9 +64,15 @@ class TileParts:
         """Of a stack's output, the positions that this tile completes."""
         return self._along[tensor].own * self._across[tensor].own
 
-    def reads(self, layer: int) -> list[ReadParts]:
-        """What a layer reads of each of its sources in order."""
-        return [_read(a, b) for a, b in zip(*self._reads[layer], strict=True)]
+    def windows(self, layer: int) -> dict[str, ReadParts]:
+        """Per map what a layer reads of it; the largest window where it reads a map several times."""
+        found: dict[str, ReadParts] = {}
+        for source, a, b in zip(self.graph.layers[layer].sources, *self._reads[layer], strict=True):
+            parts = _read(a, b)
+            known = found.get(source.tensor)
+            if known is None or parts.window > known.window:
+                found[source.tensor] = parts
+        return found
 
 
 def _by_axis(plan: DepthFirstPlan, tile: TileClass) -> tuple[AxisStep, AxisStep]:

@@ -127,7 +127,8 @@ class Resident:
             Buffer("weights", layers[i].name, memory, self.weight_bits[i], 0, last)
             for i, memory in lasting.weights.items()
         ]
-        for what, memories, which in (("V cache", lasting.across, 1), ("H cache", lasting.along, 0)):
+        along, across = self.plan.line_names
+        for what, memories, which in ((across, lasting.across, 1), (along, lasting.along, 0)):
             for tensor, memory in memories.items():
                 line = self.line_buffers[tensor][which]
                 found.append(Buffer(what, tensor, memory, self.line_bits(tensor, line), 0, last, line=line))

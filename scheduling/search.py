@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.passes.stacks import Stack, stands_alone
-from dfc.passes.tiles import Overlap, Tiler
+from dfc.passes.tiles import Order, Overlap, Tiler
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
 
@@ -23,6 +23,8 @@ from dfc.scheduling.levels import Infeasible
 _GRID_EFFORT = 1200
 #: plans per stack whose spatial unrolling is searched before the descent
 _UNROLLED = 3
+#: tiles of each mode that are also walked in other orders
+_TURNED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Candidate:
     energy_pj: float
     latency_cycles: int
     spatial: Spatial = Spatial.PREFER
+    order: Order = Order.ROWS
 
 
 Progress = Callable[[str], None]
@@ -58,12 +61,21 @@ def halvings(size: int) -> list[int]:
 class StackSearch:
     """Prices tiles and modes of one stack and remembers all."""
 
-    def __init__(self, pricer: StackPricer, stack: Stack, progress: Progress | None = None):
+    def __init__(
+        self,
+        pricer: StackPricer,
+        stack: Stack,
+        progress: Progress | None = None,
+        *,
+        orders: Sequence[Order] = (Order.ROWS,),
+        remainder_first: bool = True,
+    ):
         self.pricer = pricer
         self.stack = stack
-        self.tiler = Tiler(pricer.graph, stack)
+        self.tiler = Tiler(pricer.graph, stack, remainder_first=remainder_first)
         self.progress = progress
-        self.found: dict[tuple[tuple[int, int], Overlap, Spatial], Candidate | Infeasible] = {}
+        self.orders = orders
+        self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible] = {}
 
     @property
     def whole(self) -> tuple[int, int]:
@@ -71,21 +83,37 @@ class StackSearch:
         return self.tiler.extents
 
     def price(
-        self, tile: tuple[int, int], overlap: Overlap, spatial: Spatial = Spatial.PREFER
+        self,
+        tile: tuple[int, int],
+        overlap: Overlap,
+        spatial: Spatial = Spatial.PREFER,
+        order: Order | None = None,
     ) -> Candidate | Infeasible:
-        """The cost of a tile size and mode; a tile that spans an axis has no overlap along it."""
+        """The cost of a tile size and mode; a tile that spans an axis has no overlap along it.
+
+        ``order`` is the first that is allowed unless given.
+        """
+        order = order or self.orders[0]
         tile = (min(tile[0], self.whole[0]), min(tile[1], self.whole[1]))
-        key = (tile, overlap, spatial)
+        key = (tile, overlap, spatial, order)
         if key not in self.found:
-            cost = self.pricer.price(self.tiler.plan(tile, overlap), spatial)
+            cost = self.pricer.price(self.tiler.plan(tile, overlap, order), spatial)
             if isinstance(cost, StackCost):
-                self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial)
+                self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
             else:
                 self.found[key] = cost
             if self.progress:
+                by = " by columns" if order is Order.COLUMNS else ""
                 searched = ", spatial" if spatial is Spatial.SEARCH else ""
-                self.progress(f"{tile[0]}x{tile[1]} {overlap.value}{searched}")
+                self.progress(f"{tile[0]}x{tile[1]} {overlap.value}{by}{searched}")
         return self.found[key]
+
+    def _other_orders(self, tiles: Iterable[tuple[int, int]], overlap: Overlap, spatial: Spatial) -> None:
+        """The same tiles in the other orders, where the order matters: something is kept, and neither axis is whole."""
+        for tile in tiles:
+            if any(overlap.keeps) and tile[0] < self.whole[0] and tile[1] < self.whole[1]:
+                for order in self.orders[1:]:
+                    self.price(tile, overlap, spatial, order)
 
     def candidates(self) -> list[Candidate]:
         """All that fit, cheapest energy first."""
@@ -97,6 +125,7 @@ class StackSearch:
         if tile is not None:
             for overlap in overlaps:
                 self.price(tile, overlap)
+                self._other_orders([tile], overlap, Spatial.PREFER)
             return
         self.price(self.whole, overlaps[0])
         if all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
@@ -117,14 +146,14 @@ class StackSearch:
         """
         fit = [c for c in self.candidates() if c.spatial is Spatial.PREFER]
         if tile is not None:
-            for overlap in overlaps:
-                self.price(tile, overlap, Spatial.SEARCH)
+            for candidate in fit:
+                self.price(candidate.tile, candidate.overlap, Spatial.SEARCH, candidate.order)
             self.price(self.whole, overlaps[0], Spatial.SEARCH)
             return
         self.price(self.whole, overlaps[0], Spatial.SEARCH)
         best = sorted(fit, key=lambda c: score(c, objective))[:_UNROLLED]
         for candidate in best:
-            self.price(candidate.tile, candidate.overlap, Spatial.SEARCH)
+            self.price(candidate.tile, candidate.overlap, Spatial.SEARCH, candidate.order)
         if not all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
             for overlap in dict.fromkeys(c.overlap for c in best[:1]):
                 self._descend(overlap, Spatial.SEARCH, objective)
@@ -141,6 +170,9 @@ class StackSearch:
         mine = [c for c in self.candidates() if c.overlap is overlap and c.spatial is spatial]
         if not mine:
             return
+        mine.sort(key=lambda c: score(c, objective))
+        self._other_orders([c.tile for c in mine[:_TURNED]], overlap, spatial)
+        mine = [c for c in self.candidates() if c.overlap is overlap and c.spatial is spatial]
         best = min(mine, key=lambda c: score(c, objective))
         overall = min(self.candidates(), key=lambda c: score(c, objective))
         if score(best, objective) > 1.5 * score(overall, objective):
@@ -149,7 +181,7 @@ class StackSearch:
             i, j = xs.index(best.tile[0]), ys.index(best.tile[1])
             around = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
             tiles = [(xs[a], ys[b]) for a, b in around if 0 <= a < len(xs) and 0 <= b < len(ys)]
-            priced = [self.price(t, overlap, spatial) for t in tiles]
+            priced = [self.price(t, overlap, spatial, best.order) for t in tiles]
             better = min((c for c in priced if isinstance(c, Candidate)), key=lambda c: score(c, objective))
             if score(better, objective) >= score(best, objective):
                 return
