@@ -1,0 +1,254 @@
+"""The best sequence of stacks from a network's start to its end, with a proof, pricing few of them.
+
+Between two stacks the tensors that cross a cut wait in a *place*. A node is a cut with a place, an edge is a stack from
+node to node. Edges carry their bounds until they are priced, so no sequence is better than the best path. As long as
+that path has an edge without a price, the first such edge is priced, and only the ways that led over it are chosen
+anew (known as LazySP, ICAPS 2016). When all its edges have prices, the path is the best sequence.
+
+Products of energy and latency do not add up along a path: ``least_product.py`` finds the least by weighted sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import inf, isfinite
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.errors import InternalError
+from dfc.scheduling.lazy_paths import BestPaths, EdgeList, Floats
+from dfc.scheduling.least_product import Line, least_product
+from dfc.scheduling.partition_types import SLACK, ChosenStack, Limit, Option, Partition, Progress, Provider, score
+
+T = TypeVar("T")
+
+
+def best_sequence(
+    n: int,
+    provider: Provider[T],
+    objective: Objective,
+    incumbent: Iterable[tuple[int, int, int, int]] | None = None,
+    on_progress: Progress | None = None,
+) -> Partition[T]:
+    """The sequence of stacks from cut 0 to cut ``n`` of least energy, latency or product of both.
+
+    Ties: less of the other measure (for the product: less energy), then fewer stacks, then the earlier cut or lower
+    place where they first differ.
+
+    Args:
+        n: the last cut, at least 1.
+        provider: places, bounds and prices.
+        objective: what to have least of.
+        incumbent: stacks (start, end, place_in, place_out) to price first, such as those of a known good sequence, so
+            that limits bite early; None: each unit alone, in place 0.
+        on_progress: called after each pricing.
+
+    A KeyboardInterrupt that ``provider`` or ``on_progress`` raises ends the search with what it has.
+
+    Raises:
+        InternalError: the provider gave a price below its bound, or a number that is none.
+    """
+    search = _Search(n, provider, objective, on_progress)
+    try:
+        search.lay_out()
+        if not isfinite(search.least[0]):
+            return search.result(complete=True)
+        search.price_first([(i, i + 1, 0, 0) for i in range(n)] if incumbent is None else incumbent)
+        if objective is Objective.EDP:
+            least_product(search, search.least)
+        else:
+            search.solve((1.0, 0.0) if objective is Objective.ENERGY else (0.0, 1.0), lambda _: False)
+        return search.result(complete=True)
+    except KeyboardInterrupt:
+        return search.result(complete=False)
+
+
+class _Search(Generic[T]):
+    """Edges with what is known of them, and the best sequence of priced edges so far."""
+
+    def __init__(self, n: int, provider: Provider[T], objective: Objective, on_progress: Progress | None):
+        self.n, self.provider, self.objective, self.on_progress = n, provider, objective, on_progress
+        self.nodes: list[tuple[int, int]] = [(0, 0)]
+        self.edges = EdgeList(1, [])
+        self.bounds: tuple[Floats, Floats] = (np.zeros(0), np.zeros(0))  # energy and latency by edge
+        self.known = self.bounds  # the least of the options where there are prices; infinite: of no use
+        self.rests = self.bounds  # what other stacks cost at least, by edge
+        self.least = (0.0, 0.0)  # energy and latency that no sequence is below
+        self.prices: dict[int, Sequence[Option[T]]] = {}
+        self.dropped: set[int] = set()  # without a price, since their bounds are too much
+        self.refresh_at = 0  # how many prices there are when the next refresh is due
+        self.weights = (1.0, 0.0)
+        self.proved = 0.0
+        self.best_key: tuple[float, float, int, list[int]] = (inf, inf, 0, [])
+        self.best_point: tuple[float, float] | None = None
+        self.best: tuple[ChosenStack[T], ...] = ()
+
+    def lay_out(self) -> None:
+        """Ask the provider for nodes and bounds; what the start does not lead to is left out."""
+        at: dict[int, list[int]] = {0: [0]}
+        self.nodes = [(0, 0)]
+        for cut in range(1, self.n + 1):
+            places = sorted(set(self.provider.places(cut))) if cut < self.n else [0]
+            at[cut] = list(range(len(self.nodes), len(self.nodes) + len(places)))
+            self.nodes += [(cut, place) for place in places]
+        edges: dict[tuple[int, int], tuple[float, float]] = {}
+        reached = {0}
+        for cut in range(self.n):
+            ends = sorted({end for end in self.provider.ends(cut) if cut < end <= self.n})
+            for tail in filter(reached.__contains__, at[cut]):
+                for head in (node for end in ends for node in at[end]):
+                    bound = self.provider.bound(*self._stack(tail, head))
+                    if not min(bound) >= 0:
+                        raise self._error(tail, head, f"has the bounds {bound}")
+                    if isfinite(max(bound)):
+                        edges[tail, head] = bound
+                        reached.add(head)
+        self.edges = EdgeList(len(self.nodes), list(edges))
+        bounds = np.array(list(edges.values()), dtype=np.float64).reshape(-1, 2).T
+        self.bounds = (bounds[0].copy(), bounds[1].copy())
+        self.known = (bounds[0].copy(), bounds[1].copy())
+        self.refresh()
+        self.proved = score(self.objective, *self.least)
+
+    def price_first(self, stacks: Iterable[tuple[int, int, int, int]]) -> None:
+        """Price these stacks, as far as their bounds are finite."""
+        number = {node: k for k, node in enumerate(self.nodes)}
+        x, y = self.least
+        weights = {Objective.ENERGY: (1.0, 0.0), Objective.LATENCY: (0.0, 1.0), Objective.EDP: (y or 1.0, x or 1.0)}
+        self.weights = weights[self.objective]
+        for start, end, place_in, place_out in stacks:
+            tail, head = number.get((start, place_in)), number.get((end, place_out))
+            found = None if tail is None or head is None else self.edges.find(tail, head)
+            if found is not None and found not in self.prices:
+                self.price(found)
+        self.refresh()
+
+    def solve(self, weights: tuple[float, float], enough: Callable[[float], bool]) -> Line:
+        """The least weighted sum of energy and latency, as :class:`WeightedSearch` says; prices what it must."""
+        self.weights = weights
+        costs, others = self._weigh(*self.bounds)
+        for edge in self.prices:
+            costs[edge], others[edge] = self._value(edge)
+        costs[list(self.dropped)] = inf
+        paths = BestPaths(self.edges, costs, others)
+        while not enough(paths.least):
+            if self.objective is not Objective.EDP:
+                self.proved = paths.least
+            path = paths.path()
+            first = next((e for e in path if e not in self.prices), None)
+            if first is None:
+                return Line(weights, paths.least, self._offer(path))
+            self.price(first)
+            paths.raise_edge(first, *self._value(first))
+        return Line(weights, paths.least)
+
+    def price(self, edge: int) -> None:
+        """Ask for the options of an edge, unless its bounds alone are too much."""
+        bound = (float(self.bounds[0][edge]), float(self.bounds[1][edge]))
+        limit = Limit(self.objective, self.best_key[0], float(self.rests[0][edge]), float(self.rests[1][edge]))
+        if not (isfinite(limit.rest_energy_pj) and limit.allows(*bound)):
+            self.dropped.add(edge)
+            self.known[0][edge] = self.known[1][edge] = inf
+            return
+        tail, head = int(self.edges.tails[edge]), int(self.edges.heads[edge])
+        options = tuple(self.provider.options(*self._stack(tail, head), limit))
+        for o in options:
+            cost = (o.energy_pj, o.latency_cycles)
+            if not all(isfinite(c) and c >= b * (1 - SLACK) for c, b in zip(cost, bound, strict=True)):
+                raise self._error(tail, head, f"costs {cost}, its bounds are {bound}")
+        self.prices[edge] = options
+        self.known[0][edge] = max(bound[0], min((o.energy_pj for o in options), default=inf))
+        self.known[1][edge] = max(bound[1], min((o.latency_cycles for o in options), default=inf))
+        if len(self.prices) >= self.refresh_at:
+            self.refresh()
+        if self.on_progress:
+            self.on_progress(len(self.prices), self.best_key[0], min(self.proved, self.best_key[0]))
+
+    def refresh(self) -> None:
+        """Find the best sequence of priced edges, and anew what the rest costs at least.
+
+        Due whenever prices have grown by a twentieth, so that all refreshes together take time in proportion to them.
+        """
+        self.refresh_at = len(self.prices) + 1 + len(self.prices) // 20
+        costs, others = np.full((2, len(self.edges.tails)), inf)
+        for edge in self.prices:
+            costs[edge], others[edge] = self._value(edge)
+        self._offer(BestPaths(self.edges, costs, others).path())
+        rests: list[Floats] = []
+        least: list[float] = []
+        for known in self.known:
+            before, after = self.edges.from_start(known), self.edges.to_end(known)
+            rests.append(before[self.edges.tails] + after[self.edges.heads])
+            least.append(float(after[0]))
+        self.rests, self.least = (rests[0], rests[1]), (least[0], least[1])
+
+    def useful(self, x: float, y: float) -> bool:
+        """Whether a whole of at least this energy and latency may be as good as the best one."""
+        return Limit(self.objective, self.best_key[0]).allows(x, y)
+
+    def prove(self, least: float) -> None:
+        """No sequence has a lower score than this."""
+        self.proved = least
+
+    def result(self, complete: bool) -> Partition[T]:
+        """The best so far, and what has been proved."""
+        considered, priced = len(self.edges.tails), len(self.prices)
+        pruned = considered - priced
+        best = self.best_key[0]
+        if not complete:
+            rows = zip(*self.known, *self.rests, strict=True)
+            waiting = (row for edge, row in enumerate(rows) if edge not in self.prices)
+            pruned = sum(not self.useful(x + rest_x, y + rest_y) for x, y, rest_x, rest_y in waiting)
+        bound = best if complete else min(self.proved, best)
+        return Partition(self.best, complete, bound, considered, priced, pruned)
+
+    def _stack(self, tail: int, head: int) -> tuple[int, int, int, int]:
+        """Cuts and places as the provider wants them."""
+        (start, place_in), (end, place_out) = self.nodes[tail], self.nodes[head]
+        return start, end, place_in, place_out
+
+    def _weigh(self, energy: Floats, latency: Floats) -> tuple[Floats, Floats]:
+        """What is to be least, and what decides between equals: the other measure, or energy."""
+        x, y = self.weights
+        return x * energy + y * latency, (energy if y else latency).copy()
+
+    def _pick(self, edge: int) -> Option[T] | None:
+        """The best of an edge's options in this sense."""
+        x, y = self.weights
+
+        def rank(o: Option[T]) -> tuple[float, float]:
+            return x * o.energy_pj + y * o.latency_cycles, o.energy_pj if y else o.latency_cycles
+
+        return min(self.prices[edge], key=rank, default=None)
+
+    def _value(self, edge: int) -> tuple[float, float]:
+        """What a priced edge is worth in this sense; no less than with its bounds, which rounding could allow."""
+        x, y = self.weights
+        option = self._pick(edge) if edge in self.prices else None
+        if option is None:
+            return inf, inf
+        energy = max(option.energy_pj, float(self.bounds[0][edge]))
+        latency = max(option.latency_cycles, float(self.bounds[1][edge]))
+        return x * energy + y * latency, energy if y else latency
+
+    def _offer(self, path: list[int]) -> tuple[float, float] | None:
+        """Keep a path of priced edges if it is the best so far; its energy and latency."""
+        picked = [(edge, option) for edge in path if (option := self._pick(edge)) is not None]
+        if not picked:
+            return None
+        energy = sum(o.energy_pj for _, o in picked)
+        latency = sum(o.latency_cycles for _, o in picked)
+        other = latency if self.objective is Objective.ENERGY else energy
+        ends = [(int(self.edges.tails[e]), int(self.edges.heads[e])) for e, _ in picked]
+        key = (score(self.objective, energy, latency), other, len(path), [head for _, head in ends])
+        if key < self.best_key:
+            self.best_key, self.best_point = key, (energy, latency)
+            self.best = tuple(ChosenStack(*self._stack(*e), o) for e, (_, o) in zip(ends, picked, strict=True))
+        return energy, latency
+
+    def _error(self, tail: int, head: int, what: str) -> InternalError:
+        start, end, place_in, place_out = self._stack(tail, head)
+        name = f"the stack from cut {start} in place {place_in} to cut {end} in place {place_out}"
+        return InternalError("IR191", f"{name} {what}", hint="this is a defect of dfc; please report it")
