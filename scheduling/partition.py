@@ -2,7 +2,7 @@
 
 Between two stacks the tensors that cross a cut wait in a *place*. A node is a cut with a place, an edge is a stack from
 node to node. Edges carry their bounds until they are priced, so no sequence is better than the best path. As long as
-that path has an edge without a price, the first such edge is priced, and only the ways that led over it are chosen
+that path has edges without prices, the largest of them is priced, and only the ways that led over it are chosen
 anew (known as LazySP, ICAPS 2016). When all its edges have prices, the path is the best sequence.
 
 Products of energy and latency do not add up along a path: ``least_product.py`` finds the least by weighted sums.
@@ -11,6 +11,7 @@ Products of energy and latency do not add up along a path: ``least_product.py`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Generic, TypeVar
 
@@ -48,8 +49,11 @@ def best_sequence(
     A KeyboardInterrupt that ``provider`` or ``on_progress`` raises ends the search with what it has.
 
     Raises:
+        ValueError: n is less than 1.
         InternalError: the provider gave a price below its bound, or a number that is none.
     """
+    if n < 1:
+        raise ValueError(f"a network has at least one unit, not {n}")
     search = _Search(n, provider, objective, on_progress)
     try:
         search.lay_out()
@@ -63,6 +67,18 @@ def best_sequence(
         return search.result(complete=True)
     except KeyboardInterrupt:
         return search.result(complete=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Best(Generic[T]):
+    """A sequence, its energy and latency, and what it is ranked by: score, other measure, stacks, nodes.
+
+    One value, so that no interruption tears it.
+    """
+
+    key: tuple[float, float, int, tuple[int, ...]]
+    point: tuple[float, float] | None
+    stacks: tuple[ChosenStack[T], ...]
 
 
 class _Search(Generic[T]):
@@ -81,9 +97,7 @@ class _Search(Generic[T]):
         self.refresh_at = 0  # how many prices there are when the next refresh is due
         self.weights = (1.0, 0.0)
         self.proved = 0.0
-        self.best_key: tuple[float, float, int, list[int]] = (inf, inf, 0, [])
-        self.best_point: tuple[float, float] | None = None
-        self.best: tuple[ChosenStack[T], ...] = ()
+        self.best: _Best[T] = _Best((inf, inf, 0, ()), None, ())
 
     def lay_out(self) -> None:
         """Ask the provider for nodes and bounds; what the start does not lead to is left out."""
@@ -100,9 +114,9 @@ class _Search(Generic[T]):
             for tail in filter(reached.__contains__, at[cut]):
                 for head in (node for end in ends for node in at[end]):
                     bound = self.provider.bound(*self._stack(tail, head))
-                    if not min(bound) >= 0:
+                    if not all(least >= 0 for least in bound):
                         raise self._error(tail, head, f"has the bounds {bound}")
-                    if isfinite(max(bound)):
+                    if all(map(isfinite, bound)):
                         edges[tail, head] = bound
                         reached.add(head)
         self.edges = EdgeList(len(self.nodes), list(edges))
@@ -137,17 +151,20 @@ class _Search(Generic[T]):
             if self.objective is not Objective.EDP:
                 self.proved = paths.least
             path = paths.path()
-            first = next((e for e in path if e not in self.prices), None)
-            if first is None:
+            waiting = [edge for edge in path if edge not in self.prices]
+            if not waiting:
                 return Line(weights, paths.least, self._offer(path))
-            self.price(first)
-            paths.raise_edge(first, *self._value(first))
+            largest = max(
+                waiting, key=lambda edge: costs[edge]
+            )  # a twentieth fewer prices than first come, first served
+            self.price(largest)
+            paths.raise_edge(largest, *self._value(largest))
         return Line(weights, paths.least)
 
     def price(self, edge: int) -> None:
         """Ask for the options of an edge, unless its bounds alone are too much."""
         bound = (float(self.bounds[0][edge]), float(self.bounds[1][edge]))
-        limit = Limit(self.objective, self.best_key[0], float(self.rests[0][edge]), float(self.rests[1][edge]))
+        limit = Limit(self.objective, self.best.key[0], float(self.rests[0][edge]), float(self.rests[1][edge]))
         if not (isfinite(limit.rest_energy_pj) and limit.allows(*bound)):
             self.dropped.add(edge)
             self.known[0][edge] = self.known[1][edge] = inf
@@ -164,7 +181,7 @@ class _Search(Generic[T]):
         if len(self.prices) >= self.refresh_at:
             self.refresh()
         if self.on_progress:
-            self.on_progress(len(self.prices), self.best_key[0], min(self.proved, self.best_key[0]))
+            self.on_progress(len(self.prices), self.best.key[0], min(self.proved, self.best.key[0]))
 
     def refresh(self) -> None:
         """Find the best sequence of priced edges, and anew what the rest costs at least.
@@ -184,25 +201,30 @@ class _Search(Generic[T]):
             least.append(float(after[0]))
         self.rests, self.least = (rests[0], rests[1]), (least[0], least[1])
 
+    @property
+    def best_point(self) -> tuple[float, float] | None:
+        """Energy and latency of the best sequence so far."""
+        return self.best.point
+
     def useful(self, x: float, y: float) -> bool:
         """Whether a whole of at least this energy and latency may be as good as the best one."""
-        return Limit(self.objective, self.best_key[0]).allows(x, y)
+        return Limit(self.objective, self.best.key[0]).allows(x, y)
 
     def prove(self, least: float) -> None:
         """No sequence has a lower score than this."""
-        self.proved = least
+        self.proved = max(self.proved, least)
 
     def result(self, complete: bool) -> Partition[T]:
         """The best so far, and what has been proved."""
         considered, priced = len(self.edges.tails), len(self.prices)
         pruned = considered - priced
-        best = self.best_key[0]
+        best = self.best.key[0]
         if not complete:
             rows = zip(*self.known, *self.rests, strict=True)
             waiting = (row for edge, row in enumerate(rows) if edge not in self.prices)
             pruned = sum(not self.useful(x + rest_x, y + rest_y) for x, y, rest_x, rest_y in waiting)
         bound = best if complete else min(self.proved, best)
-        return Partition(self.best, complete, bound, considered, priced, pruned)
+        return Partition(self.best.stacks, complete, bound, considered, priced, pruned)
 
     def _stack(self, tail: int, head: int) -> tuple[int, int, int, int]:
         """Cuts and places as the provider wants them."""
@@ -242,10 +264,10 @@ class _Search(Generic[T]):
         latency = sum(o.latency_cycles for _, o in picked)
         other = latency if self.objective is Objective.ENERGY else energy
         ends = [(int(self.edges.tails[e]), int(self.edges.heads[e])) for e, _ in picked]
-        key = (score(self.objective, energy, latency), other, len(path), [head for _, head in ends])
-        if key < self.best_key:
-            self.best_key, self.best_point = key, (energy, latency)
-            self.best = tuple(ChosenStack(*self._stack(*e), o) for e, (_, o) in zip(ends, picked, strict=True))
+        key = (score(self.objective, energy, latency), other, len(path), tuple(head for _, head in ends))
+        if key < self.best.key:
+            stacks = tuple(ChosenStack(*self._stack(*e), o) for e, (_, o) in zip(ends, picked, strict=True))
+            self.best = _Best(key, (energy, latency), stacks)
         return energy, latency
 
     def _error(self, tail: int, head: int, what: str) -> InternalError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from math import inf
 from random import Random
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.errors import InternalError
 from dfc.scheduling.partition import best_sequence
-from dfc.scheduling.partition_types import ChosenStack, Limit, Option, Partition
+from dfc.scheduling.partition_types import Limit, Option, Partition
 
 Edge = tuple[int, int, int, int]
 Point = tuple[float, float]
@@ -31,6 +31,7 @@ class Table:
     prices: dict[Edge, list[Point]]
     prune: bool = True  # leave out what the limit does not allow
     stop_after: float = inf
+    most: int = 40  # units per stack
     asked: list[Edge] = field(default_factory=list)
     bounds_asked: int = 0
 
@@ -39,7 +40,7 @@ class Table:
         return self.waiting[cut]
 
     def ends(self, cut: int) -> Iterable[int]:
-        return sorted({e[1] for e in self.bounds if e[0] == cut})
+        return range(cut + 1, min(self.n, cut + self.most) + 1)
 
     def bound(self, start: int, end: int, place_in: int, place_out: int) -> Point:
         self.bounds_asked += 1
@@ -169,3 +170,155 @@ def test_interrupted(data: st.DataObject, table: Table, objective: Objective) ->
     if found.stacks:
         check_valid(table, found)
         assert found.bound <= value(objective, found.energy_pj, found.latency_cycles)
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables(), st.sampled_from(list(Objective)), st.integers(0, 2**32))
+def test_numbers_that_round(table: Table, objective: Objective, seed: int) -> None:
+    """Sums of these differ by their order: the score is the least but for that."""
+    random = Random(seed)
+    scale = {e: random.uniform(1, 1e9) for e in table.bounds}
+    table.bounds = {e: (x * scale[e], y / scale[e]) for e, (x, y) in table.bounds.items()}
+    table.prices = {e: [(x * scale[e], y / scale[e]) for x, y in points] for e, points in table.prices.items()}
+    found = best_sequence(table.n, table, objective)
+    least = min((value(objective, x, y) for _, x, y in all_sequences(table)), default=None)
+    assert found.complete
+    assert bool(found.stacks) == (least is not None)
+    if least is not None:
+        check_valid(table, found)
+        assert value(objective, found.energy_pj, found.latency_cycles) == pytest.approx(least, rel=1e-8)
+
+
+def chain(n: int, *, places: int = 1, most: int = 40, error: float = 0.1, seed: int = 1) -> Table:
+    """A chain of units: longer stacks save traffic until their weights no longer fit; prices are up to ``error`` above.
+
+    Energy and latency disagree about the best length.
+    """
+    random = Random(seed)
+    work = [random.uniform(50, 150) for _ in range(n)]
+    weights = [random.uniform(5, 40) for _ in range(n)]
+    maps = [random.choice([20, 60, 200]) for _ in range(n + 1)]
+    waiting = {cut: list(range(places)) for cut in range(1, n)}
+    nodes = {0: [0], n: [0], **waiting}
+    table = Table(n, waiting, {}, {})
+    for i in range(n):
+        inside, held = 0.0, 0.0
+        for j in range(i + 1, min(n, i + most) + 1):
+            inside, held = inside + work[j - 1], held + weights[j - 1]
+            for p, q in product(nodes[i], nodes[j]):
+                moved = maps[i] * (0.3 if p else 1) + maps[j] * (0.3 if q else 1)
+                over = 2 * max(0, held - 120) + (40 * ((p > 0) + (q > 0)) if held > 60 else 0)
+                x, y = inside + moved + over, 0.5 * inside + 0.8 * moved + over + 0.004 * inside * (j - i)
+                table.bounds[i, j, p, q] = (x, y)
+                table.prices[i, j, p, q] = [
+                    (x * (1 + error * random.random() * a), y * (1 + error * random.random() * (2 - a)))
+                    for a in (0.5, 1, 1.5)
+                ]
+    return table
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_few_edges_are_priced(objective: Objective) -> None:
+    """Where bounds are within 10 or 20 % of the prices, far less than half of the stacks; within 50 %, half."""
+    for table, share in ((chain(20), 0.2), (chain(30, places=2, error=0.2), 0.1), (chain(20, error=0.5), 0.5)):
+        found = best_sequence(table.n, table, objective)
+        assert found.complete
+        assert found.considered == len(table.bounds)
+        assert found.priced == len(table.asked) <= share * found.considered
+        assert found.pruned == found.considered - found.priced
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_effort_grows_with_length(objective: Objective) -> None:
+    """Per unit, a chain of 500 asks for about as many bounds and prices as one of 125."""
+    asked: dict[int, float] = {}
+    for n in (125, 500):
+        table = chain(n)
+        assert best_sequence(n, table, objective).complete
+        assert table.bounds_asked <= 40 * n
+        asked[n] = len(table.asked) / n
+    assert asked[500] <= 1.2 * asked[125]
+    assert asked[500] < 2
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_best_so_far(objective: Objective) -> None:
+    """Best and bound close in on the answer; an interruption by who watches leaves what was told last."""
+    table = chain(30, places=2, error=0.3)
+    told: list[tuple[int, float, float]] = []
+    found = best_sequence(table.n, table, objective, on_progress=lambda *args: told.append(args))
+    end = value(objective, found.energy_pj, found.latency_cycles)
+    assert [priced for priced, _, _ in told] == list(range(1, found.priced + 1))
+    for (_, best, bound), (_, better, closer) in pairwise(told):
+        assert best >= better >= end * (1 - 1e-9)
+        assert bound * (1 - 1e-9) <= closer <= end * (1 + 1e-9)
+
+    def stop(priced: int, best: float, bound: float) -> None:
+        if priced == 40:
+            raise KeyboardInterrupt
+
+    table.asked = []
+    early = best_sequence(table.n, table, objective, on_progress=stop)
+    assert not early.complete
+    assert early.priced == 40
+    assert early.pruned < early.considered - 40
+    assert value(objective, early.energy_pj, early.latency_cycles) == told[39][1]
+    assert early.bound == pytest.approx(told[39][2])
+
+
+def test_interrupted_before_anything_is_known() -> None:
+    class Slow(Table):
+        def bound(self, start: int, end: int, place_in: int, place_out: int) -> Point:
+            raise KeyboardInterrupt
+
+    found = best_sequence(2, Slow(2, {1: [0]}, {(0, 1, 0, 0): (1, 1)}, {}), Objective.EDP)
+    assert found == Partition((), False, 0.0, 0, 0, 0)
+
+
+def test_incumbent_is_priced_first() -> None:
+    table = chain(20)
+    best_sequence(20, table, Objective.ENERGY)
+    assert table.asked[:20] == [(i, i + 1, 0, 0) for i in range(20)]
+    table.asked = []
+    given = [(0, 7, 0, 0), (7, 20, 0, 0), (3, 99, 0, 0), (0, 7, 0, 0)]
+    best_sequence(20, table, Objective.ENERGY, given)
+    assert table.asked[:2] == given[:2]
+
+
+def test_ties() -> None:
+    """Of equal sequences the other measure decides, then the number of stacks, the earlier cut, the lower place."""
+    same = {(i, j, 0, 0): (float(j - i), float(j - i)) for i in range(4) for j in range(i + 1, 5)}
+
+    def cuts(table: dict[Edge, Point], objective: Objective, waiting: Sequence[int] = (0,)) -> list[Edge]:
+        provider = Table(4, {c: list(waiting) for c in (1, 2, 3)}, table, {e: [p] for e, p in table.items()})
+        return edges_of(best_sequence(4, provider, objective))
+
+    short = {e: p for e, p in same.items() if e[1] - e[0] <= 3}
+    places = {(i, j, p, q): c for (i, j, _, _), c in short.items() for p in (0, 1) for q in (0, 1) if j < 4 or q == 0}
+    for objective in Objective:
+        assert cuts(same, objective) == [(0, 4, 0, 0)]
+        assert cuts(short, objective) == [(0, 1, 0, 0), (1, 4, 0, 0)]
+        assert cuts(places, objective, (1, 0)) == [(0, 1, 0, 0), (1, 4, 0, 0)]
+    fast = same | {(2, 4, 0, 0): (2.0, 1.5)}
+    assert cuts(fast, Objective.ENERGY) == [(0, 2, 0, 0), (2, 4, 0, 0)]
+    swapped = same | {(0, 4, 0, 0): (2.0, 8.0), (0, 3, 0, 0): (7.0, 1.0)}
+    assert cuts(swapped, Objective.EDP) == [(0, 4, 0, 0)]  # 2 x 8, 4 x 4 and 8 x 2
+
+
+@pytest.mark.parametrize("price", [(3.0, 4.9), (2.9, 5.0), (inf, 5.0), (3.0, float("nan"))])
+def test_prices_below_bounds(price: Point) -> None:
+    table = Table(2, {1: [3]}, {(0, 1, 0, 3): (3.0, 5.0), (1, 2, 3, 0): (1.0, 1.0)}, {(0, 1, 0, 3): [price]})
+    with pytest.raises(InternalError, match="the stack from cut 0 in place 0 to cut 1 in place 3 costs") as caught:
+        best_sequence(2, table, Objective.ENERGY, [(0, 1, 0, 3)])
+    assert caught.value.code == "IR191"
+
+
+@pytest.mark.parametrize("bound", [(-1.0, 2.0), (2.0, float("nan")), (float("nan"), 2.0)])
+def test_bounds_that_are_none(bound: Point) -> None:
+    with pytest.raises(InternalError, match="the stack from cut 0 in place 0 to cut 1 in place 0 has the bounds"):
+        best_sequence(1, Table(1, {}, {(0, 1, 0, 0): bound}, {}), Objective.EDP)
+
+
+def test_no_units() -> None:
+    with pytest.raises(ValueError, match="at least one unit"):
+        best_sequence(0, Table(0, {}, {}, {}), Objective.ENERGY)
