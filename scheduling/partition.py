@@ -35,8 +35,8 @@ def best_sequence(
 ) -> Partition[T]:
     """The sequence of stacks from cut 0 to cut ``n`` of least energy, latency or product of both.
 
-    Ties: less of the other measure (for the product: less energy), then fewer stacks, then the earlier cut or lower
-    place where they first differ.
+    Ties: less of the other measure (for the product: less energy, then less latency), then fewer stacks, then the
+    earlier cut or lower place where they first differ.
 
     Args:
         n: the last cut, at least 1.
@@ -57,9 +57,9 @@ def best_sequence(
     search = _Search(n, provider, objective, on_progress)
     try:
         search.lay_out()
-        if not isfinite(search.least[0]):
-            return search.result(complete=True)
         search.price_first([(i, i + 1, 0, 0) for i in range(n)] if incumbent is None else incumbent)
+        if not isfinite(search.least[0]):
+            return search.result(complete=True)  # no way leads to the end
         if objective is Objective.EDP:
             least_product(search, search.least)
         else:
@@ -71,12 +71,12 @@ def best_sequence(
 
 @dataclass(frozen=True, slots=True)
 class _Best(Generic[T]):
-    """A sequence, its energy and latency, and what it is ranked by: score, other measure, stacks, nodes.
+    """A sequence, its energy and latency, and what it is ranked by: score, other measure, latency, stacks, nodes.
 
     One value, so that no interruption tears it.
     """
 
-    key: tuple[float, float, int, tuple[int, ...]]
+    key: tuple[float, float, float, int, tuple[int, ...]]
     point: tuple[float, float] | None
     stacks: tuple[ChosenStack[T], ...]
 
@@ -97,7 +97,7 @@ class _Search(Generic[T]):
         self.refresh_at = 0  # how many prices there are when the next refresh is due
         self.weights = (1.0, 0.0)
         self.proved = 0.0
-        self.best: _Best[T] = _Best((inf, inf, 0, ()), None, ())
+        self.best: _Best[T] = _Best((inf, inf, inf, 0, ()), None, ())
 
     def lay_out(self) -> None:
         """Ask the provider for nodes and bounds; what the start does not lead to is left out."""
@@ -264,7 +264,7 @@ class _Search(Generic[T]):
         latency = sum(o.latency_cycles for _, o in picked)
         other = latency if self.objective is Objective.ENERGY else energy
         ends = [(int(self.edges.tails[e]), int(self.edges.heads[e])) for e, _ in picked]
-        key = (score(self.objective, energy, latency), other, len(path), tuple(head for _, head in ends))
+        key = (score(self.objective, energy, latency), other, latency, len(path), tuple(head for _, head in ends))
         if key < self.best.key:
             stacks = tuple(ChosenStack(*self._stack(*e), o) for e, (_, o) in zip(ends, picked, strict=True))
             self.best = _Best(key, (energy, latency), stacks)

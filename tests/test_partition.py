@@ -32,7 +32,7 @@ class Table:
     prune: bool = True  # leave out what the limit does not allow
     stop_after: float = inf
     most: int = 40  # units per stack
-    asked: list[Edge] = field(default_factory=list)
+    asked: list[Edge] = field(default_factory=list[Edge])
     bounds_asked: int = 0
 
     def places(self, cut: int) -> Sequence[int]:
@@ -82,7 +82,7 @@ def all_sequences(table: Table) -> Iterator[tuple[list[Edge], float, float]]:
 
 def rank(objective: Objective, edges: list[Edge], energy: float, latency: float) -> tuple[object, ...]:
     other = latency if objective is Objective.ENERGY else energy
-    return value(objective, energy, latency), other, len(edges), [(e[1], e[3]) for e in edges]
+    return value(objective, energy, latency), other, latency, len(edges), [(e[1], e[3]) for e in edges]
 
 
 def edges_of(found: Partition[str]) -> list[Edge]:
@@ -246,7 +246,11 @@ def test_best_so_far(objective: Objective) -> None:
     """Best and bound close in on the answer; an interruption by who watches leaves what was told last."""
     table = chain(30, places=2, error=0.3)
     told: list[tuple[int, float, float]] = []
-    found = best_sequence(table.n, table, objective, on_progress=lambda *args: told.append(args))
+
+    def watch(priced: int, best: float, bound: float) -> None:
+        told.append((priced, best, bound))
+
+    found = best_sequence(table.n, table, objective, on_progress=watch)
     end = value(objective, found.energy_pj, found.latency_cycles)
     assert [priced for priced, _, _ in told] == list(range(1, found.priced + 1))
     for (_, best, bound), (_, better, closer) in pairwise(told):
