@@ -19,6 +19,16 @@ def stacked(buffers: Iterable[Buffer], start_bits: Mapping[int, int]) -> list[Bu
     return found
 
 
+def hung(buffers: Iterable[Buffer], size_bits: Mapping[int, int]) -> list[Buffer]:
+    """The same from the last bit of each memory downwards."""
+    end = dict(size_bits)
+    found: list[Buffer] = []
+    for buffer in buffers:
+        end[buffer.memory] -= buffer.bits
+        found.append(buffer.at(end[buffer.memory]))
+    return found
+
+
 def ends(buffers: Iterable[Buffer], start_bits: Mapping[int, int]) -> dict[int, int]:
     """Per memory the first address after all of these."""
     found = dict(start_bits)

@@ -22,7 +22,7 @@ from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
 from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
 from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, kernel_bits, stack_levels
-from dfc.scheduling.placement import Buffer
+from dfc.scheduling.placement import Buffer, Held
 
 #: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
 _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
@@ -101,8 +101,14 @@ class StackPricer:
         """Bits of a layer's constants as the chip stores them."""
         return layer.weight_elements * self.arch.array.weight_bits
 
-    def price(self, plan: DepthFirstPlan, spatial: Spatial = Spatial.PREFER) -> StackCost | Infeasible:
-        """The cost of a plan, or why it does not fit; with ``Spatial.SEARCH`` no layer scores worse."""
+    def price(
+        self, plan: DepthFirstPlan, spatial: Spatial = Spatial.PREFER, held: Held | None = None
+    ) -> StackCost | Infeasible:
+        """The cost of a plan, or why it does not fit; with ``Spatial.SEARCH`` no layer scores worse.
+
+        ``held`` maps that cross the stack's border stay on chip; by these rules none does.
+        """
+        assert not held, "the reference hands everything over off chip"
         layers = [self.graph.layers[i] for i in plan.stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return self._unmodelled(plan, layers[0])

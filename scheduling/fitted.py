@@ -16,12 +16,12 @@ from dfc.backend_cost.nest import Borders, Nest, make_nest, operand_names, unrol
 from dfc.backend_cost.spatial_search import Spatial, Unrolling, score_of
 from dfc.ir import Axis, Kind, Layer, Role
 from dfc.passes.tiles import DepthFirstPlan, TileClass
-from dfc.scheduling.addresses import ends, laid_out, stacked
+from dfc.scheduling.addresses import ends, hung, laid_out, stacked
 from dfc.scheduling.copies import Copy, Place, in_sequence, price_copies
 from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer, borders_of
 from dfc.scheduling.levels import Infeasible, StackLevels, kernel_bits
 from dfc.scheduling.parts import MapParts, ReadParts, TileParts
-from dfc.scheduling.placement import Buffer, Lasting, Resident
+from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
 from dfc.scheduling.room import Fitted, FittedMappings
 
 #: per layer the memories in which it reads its inputs and leaves its output
@@ -85,12 +85,14 @@ class FittedPricer(StackPricer):
         """Mappings in what is left of memories."""
         return FittedMappings(self.cache)
 
-    def price(self, plan: DepthFirstPlan, spatial: Spatial = Spatial.PREFER) -> StackCost | Infeasible:
+    def price(
+        self, plan: DepthFirstPlan, spatial: Spatial = Spatial.PREFER, held: Held | None = None
+    ) -> StackCost | Infeasible:
         """The cost of a plan, or why it does not fit."""
         layers = [self.graph.layers[i] for i in plan.stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return self._unmodelled(plan, layers[0])
-        resident = Resident(self.graph, self.arch, plan)
+        resident = Resident(self.graph, self.arch, plan, held or {})
         spare: dict[int, int] = {}
         for _ in range(_ATTEMPTS):
             chosen = self._chosen(plan, resident, spatial, spare)
@@ -117,7 +119,7 @@ class FittedPricer(StackPricer):
             for lasting in resident.uniform(weights):
                 if best is not None and resident.off_chip(lasting):
                     break
-                found = ClassWalk(self, plan, main, lasting, spatial, spare).cheapest()
+                found = ClassWalk(self, plan, main, lasting, spatial, spare, resident.held).cheapest()
                 if isinstance(found, Infeasible):
                     why = why or found
                 elif best is None or found.score < best[0].score:
@@ -142,14 +144,18 @@ class FittedPricer(StackPricer):
     ) -> tuple[StackCost | Infeasible, Mapping[int, int]]:
         """All classes priced and with addresses, and by how many bits memories are too small for these."""
         start = {self.ladder.shared[-1]: self.off_chip_bits}
-        stay = stacked(resident.buffers_of(lasting), start)
+        stay = stacked([*resident.held_buffers(high=False), *resident.buffers_of(lasting)], start)
         free = ends(stay, start)
+        size = {m: memory.size_bits for m, memory in enumerate(self.arch.memories)}
+        hanging = hung(resident.held_buffers(high=True), size)
+        for buffer in hanging:
+            size[buffer.memory] -= buffer.bits
         over: dict[int, int] = {}
         choices, typical = main.choices, main.effort
         classes: list[ClassCost] = []
         buffers: list[tuple[Buffer, ...]] = []
         for tile in plan.classes:
-            walk = ClassWalk(self, plan, tile, lasting, spatial, spare)
+            walk = ClassWalk(self, plan, tile, lasting, spatial, spare, resident.held)
             found = walk.cheapest(choices)
             if isinstance(found, Infeasible) or found.effort > _DEARER * typical:  # it needs more room than most
                 found = walk.cheapest()
@@ -159,13 +165,12 @@ class FittedPricer(StackPricer):
             classes.append(placed.cost)
             laid: list[Buffer] = []
             for m in sorted({b.memory for b in placed.buffers}):
-                size = self.arch.memories[m].size_bits
-                here = laid_out([b for b in placed.buffers if b.memory == m], free.get(m, 0), size)
-                over[m] = max(over.get(m, 0), ends(here, {})[m] - size)
+                here = laid_out([b for b in placed.buffers if b.memory == m], free.get(m, 0), size[m])
+                over[m] = max(over.get(m, 0), ends(here, {})[m] - size[m])
                 laid += here
             buffers.append(tuple(laid))
         too_long = {m: bits for m, bits in over.items() if bits > 0}
-        return StackCost(plan, StackLevels((), 0, 0), tuple(classes), tuple(stay), tuple(buffers)), too_long
+        return StackCost(plan, StackLevels((), 0, 0), tuple(classes), (*stay, *hanging), tuple(buffers)), too_long
 
     @cached_property
     def off_chip_bits(self) -> int:
@@ -204,6 +209,7 @@ class ClassWalk:
         lasting: Lasting,
         spatial: Spatial,
         spare: Mapping[int, int],
+        held: Held,
     ):
         """``spare`` bits of memories stay empty."""
         self.pricer = pricer
@@ -216,6 +222,7 @@ class ClassWalk:
         self.lasting = lasting
         self.spatial = spatial
         self.spare = spare
+        self.held = held
         self.parts = TileParts(pricer.graph, plan, tile)
         self.top = {role: len(path) - 1 for role, path in self.arch.paths.items()}
         inside = set(self.stack.layers)
@@ -233,7 +240,8 @@ class ClassWalk:
 
     def cheapest(self, choices: Choices | None = None) -> _Path | Infeasible:
         """The cheapest way through all layers, or why there is none; ``choices`` leave no other memories."""
-        paths: dict[State, _Path] = {(): _Path(0.0, (), {})}
+        there = {t: self.held[t].memory for t in self.stack.inputs if t in self.held}
+        paths: dict[State, _Path] = {(): _Path(0.0, (), there)}
         for index in self.stack.layers:
             after: dict[State, _Path] = {}
             why: Infeasible | None = None
@@ -295,6 +303,8 @@ class ClassWalk:
     def _output_memories(self, layer: Layer) -> list[int]:
         """Where a layer may leave its output, alike; off chip where only others read it."""
         path = self.arch.paths[Role.O]
+        if layer.output in self.held:
+            return [self.held[layer.output].memory]
         if self.last_use[layer.output] < 0 and layer.output in self.stack.outputs:
             return [path[-1]]
         bits = self._bits(None, layer.output, self.parts.map(layer.output).fresh)
@@ -358,6 +368,8 @@ class ClassWalk:
 
     def _plain_bits(self, tensor: str, home: int) -> int:
         """What a map takes where it lies, apart from what goes straight into line buffers of the same memory."""
+        if tensor in self.held:
+            return 0
         parts = self.parts.map(tensor)
         inside = parts.across * (self.lasting.across.get(tensor) == home)
         inside += parts.along * (self.lasting.along.get(tensor) == home)
@@ -366,7 +378,7 @@ class ClassWalk:
     def _windows(self, index: int, homes: Mapping[str, int], here: int) -> Iterator[tuple[str, int, int]]:
         """Copies of what a layer reads and does not find in the memory in which it reads: (map, memory, bits)."""
         for tensor, parts in self.reads[index].items():
-            away = parts.fresh * (homes[tensor] != here)
+            away = (parts.window if tensor in self.held else parts.fresh) * (homes[tensor] != here)
             away += parts.across * (self.lasting.across.get(tensor) not in (None, here))
             away += parts.along * (self.lasting.along.get(tensor) not in (None, here))
             if away:
@@ -511,7 +523,8 @@ class ClassWalk:
         for tensor, parts in self.reads[index].items():
             if tensor not in arriving:
                 home = self._place(self._role(tensor), homes[tensor])
-                found += self._copy("feature map", tensor, self._bits(index, tensor, parts.fresh), home, target)
+                positions = parts.window if tensor in self.held else parts.fresh  # all of it lies there
+                found += self._copy("feature map", tensor, self._bits(index, tensor, positions), home, target)
             for what, memories, positions in (
                 (f"read {self.plan.line_names[0]}", self.lasting.along, parts.along),
                 (f"read {self.plan.line_names[1]}", self.lasting.across, parts.across),
@@ -538,7 +551,8 @@ class ClassWalk:
 
     def _left(self, layer: Layer, memory: int) -> list[Copy]:
         """An output that is read here and outside goes off chip as well."""
-        if layer.output not in self.stack.outputs or self.last_use[layer.output] < 0:
+        inside = layer.output not in self.stack.outputs or layer.output in self.held
+        if inside or self.last_use[layer.output] < 0:
             return []
         bits = self._bits(None, layer.output, self.parts.own(layer.output))
         return self._copy("output", layer.output, bits, self._place(Role.O, memory), Place(Role.O, self.top[Role.O]))

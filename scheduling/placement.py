@@ -37,15 +37,31 @@ class Lasting:
         return all(bits <= arch.memories[m].size_bits for m, bits in self.taken.items())
 
 
-class Resident:
-    """What may stay while a stack runs under a plan, and how much room it takes."""
+@dataclass(frozen=True, slots=True)
+class HeldMap:
+    """A whole map that stays on chip from the stack that makes it to the next: its memory, and at which end of it.
 
-    def __init__(self, graph: Graph, arch: Arch, plan: DepthFirstPlan):
+    Neighbouring stacks take turns, so that what one reads and what it makes do not meet.
+    """
+
+    memory: int
+    high: bool = False
+
+
+Held = Mapping[str, HeldMap]
+
+
+class Resident:
+    """What may stay while a stack runs under a plan, and how much room it takes; ``held`` maps do in any case."""
+
+    def __init__(self, graph: Graph, arch: Arch, plan: DepthFirstPlan, held: Held):
         self.graph = graph
         self.arch = arch
         self.plan = plan
         self.maps = MapSizes(graph, arch)
-        self.line_buffers = line_buffers(graph, plan)
+        self.held = held
+        lines = line_buffers(graph, plan)
+        self.line_buffers = {t: (None, None) if t in held else both for t, both in lines.items()}
         layers = {i: graph.layers[i] for i in plan.stack.layers}
         bits = arch.array.weight_bits
         self.weight_bits = {
@@ -59,6 +75,10 @@ class Resident:
         """Whether a line buffer lies in the outermost memory."""
         return self.ladder[-1] in {*lasting.along.values(), *lasting.across.values()}
 
+    def map_bits(self, tensor: str) -> int:
+        """Bits of a whole map."""
+        return self.graph.tensors[tensor].elements * self.arch.array.output_bits
+
     def line_bits(self, tensor: str, buffer: LineBuffer | None) -> int:
         """Bits of a line buffer."""
         return buffer.positions * self.maps.column_bits(tensor) if buffer else 0
@@ -66,6 +86,8 @@ class Resident:
     def lasting(self, along: Mapping[str, int], across: Mapping[str, int], weights: Mapping[int, int]) -> Lasting:
         """These memories, and what they take."""
         taken: dict[int, int] = {}
+        for tensor, one in self.held.items():
+            taken[one.memory] = taken.get(one.memory, 0) + self.map_bits(tensor)
         for tensor, (a, b) in self.line_buffers.items():
             for chosen, buffer in ((along, a), (across, b)):
                 if buffer:
@@ -119,8 +141,17 @@ class Resident:
                 left[memory] -= bits
         return dict(sorted(found.items()))
 
+    def held_buffers(self, *, high: bool) -> list[Buffer]:
+        """Whole maps that stay at the low or at the high end of their memories, without addresses."""
+        last = len(self.plan.stack.layers) - 1
+        return [
+            Buffer("map", tensor, one.memory, self.map_bits(tensor), 0, last)
+            for tensor, one in self.held.items()
+            if one.high is high
+        ]
+
     def buffers_of(self, lasting: Lasting) -> list[Buffer]:
-        """What stays, without addresses: weights first, then line buffers."""
+        """What else stays, without addresses: weights first, then line buffers."""
         last = len(self.plan.stack.layers) - 1
         layers = self.graph.layers
         found = [
