@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from dfc._version import __version__
@@ -27,8 +28,12 @@ from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
 from dfc.passes.tiles import Order, Overlap
 from dfc.scheduling.assemble import Assembler, Tally, baseline, proof_note
+from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.network import Effort, NetworkStacks, search_network, turned
+from dfc.scheduling.partition_types import Limit
+from dfc.scheduling.placement import Held
 from dfc.scheduling.policy import OURS, REFERENCE, Policy
 from dfc.scheduling.search import Candidate, StackSearch, best_combination, score
 
@@ -168,8 +173,17 @@ def choose_stacks(graph: Graph, request: Request, pricer: StackPricer) -> list[S
     return cut_after(graph, find_layers(graph, names))
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """A stack as it is to run: which maps stay on chip at its borders, and its tile and mode."""
+
+    search: StackSearch
+    candidate: Candidate
+    held: Held
+
+
 class _Search:
-    """Searches all stacks, and stops with what it has on Ctrl-C."""
+    """Searches the network's stacks and their tiles, and stops with what it has on Ctrl-C."""
 
     def __init__(
         self,
@@ -181,56 +195,99 @@ class _Search:
         self.pricer = pricer
         self.request = request
         self.progress = progress
-        first = request.policy.remainder_first
-        self.searches = [
-            StackSearch(pricer, s, self._reporter(i), orders=request.orders, remainder_first=first)
-            for i, s in enumerate(stacks)
-        ]
+        self.first = stacks
+        self.known: dict[tuple[tuple[int, ...], tuple[str, ...]], StackSearch] = {}
+        known_lanes = request.spatial is Spatial.PREFER and not request.rules.blocks
+        self.bounds = LayerBounds(pricer.graph, pricer.arch, request.model, any_lanes=not known_lanes)
         self.done = 0
+        self.effort = Effort()
         self.complete = True
 
-    def _reporter(self, index: int) -> Callable[[str], None]:
-        def report(what: str) -> None:
-            self.done += 1
-            if self.progress is None:
-                return
-            search = self.searches[index]
-            fit = search.candidates()
-            best = min(fit, key=lambda c: score(c, self.request.objective)) if fit else None
-            names = tuple(self.pricer.graph.layers[i].name for i in search.stack.layers)
-            energy, cycles = (best.energy_pj, best.latency_cycles) if best else (None, None)
-            cache = self.pricer.cache
-            counts = (self.done, energy, cycles, cache.solved, cache.recalled)
-            self.progress(ProgressEvent(index, len(self.searches), names, what, *counts))
+    def _make(self, stack: Stack, held: Held) -> StackSearch:
+        key = (stack.layers, tuple(f"{t}@{one.memory}" for t, one in held.items()))
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = StackSearch(
+                self.pricer,
+                stack,
+                orders=self.request.orders,
+                remainder_first=self.request.policy.remainder_first,
+                held=held,
+                bounds=self.bounds if self.request.policy.fits else None,
+            )
+            found.progress = partial(self._report, found)
+        return found
 
-        return report
+    def _report(self, search: StackSearch, what: str) -> None:
+        self.done += 1
+        if self.progress is None:
+            return
+        fit = search.candidates()
+        best = min(fit, key=lambda c: score(c, self.request.objective)) if fit else None
+        names = tuple(self.pricer.graph.layers[i].name for i in search.stack.layers)
+        energy, cycles = (best.energy_pj, best.latency_cycles) if best else (None, None)
+        cache = self.pricer.cache
+        counts = (self.done, energy, cycles, cache.solved, cache.recalled)
+        number = [stack.layers[0] <= search.stack.layers[0] for stack in self.first].count(True) - 1
+        self.progress(ProgressEvent(number, len(self.first), names, what, *counts))
 
-    def run(self) -> None:
+    def run(self) -> list[_Chosen]:
         """Whole-map tiles first, so that there always is a schedule; then what is left open."""
-        overlaps = self.request.overlaps
-        for search in self.searches:  # Ctrl-C here leaves no schedule to keep
-            search.price(search.whole, overlaps[0])
+        for stack in self.first:  # Ctrl-C here leaves no schedule to keep
+            search = self._make(stack, {})
+            search.price(search.whole, self.request.overlaps[0])
+        chosen = self._sequence()
+        if self.request.spatial is Spatial.SEARCH and self.complete:
+            chosen = self._unrolled(chosen)
+        return chosen
+
+    def _sequence(self) -> list[_Chosen]:
+        request = self.request
+        stacks = NetworkStacks(
+            self.bounds,
+            self.first,
+            self._make,
+            self._explore,
+            hand_over=request.policy.fits,
+            fixed=request.stacks != "auto" or not request.policy.fits,
+        )
+        found, self.effort = search_network(stacks, request.objective)
+        self.complete = not self.effort.interrupted
+        if found.stacks:
+            runs = [stack.option.payload for stack in found.stacks]
+            return [
+                _Chosen(run.search, run.candidate, held)
+                for run, held in zip(runs, turned([run.search for run in runs]), strict=True)
+            ]
+        searches = [self._make(stack, {}) for stack in self.first]  # interrupted before any sequence was priced
+        for search in searches:
+            if not self.choices(search):
+                raise self._nothing_fits(search)
+        picked = best_combination([self.choices(search) for search in searches], request.objective)
+        return [_Chosen(search, candidate, {}) for search, candidate in zip(searches, picked, strict=True)]
+
+    def _explore(self, search: StackSearch, limit: Limit | None) -> list[Candidate]:
+        search.explore(self.request.overlaps, self.request.tile, self.request.objective, limit)
+        return self.choices(search)
+
+    def _unrolled(self, chosen: list[_Chosen]) -> list[_Chosen]:
+        """The same stacks with the spatial unrolling searched."""
         try:
-            for search in self.searches:
-                search.explore(overlaps, self.request.tile, self.request.objective)
-            for search in self.searches if self.request.spatial is Spatial.SEARCH else ():
-                search.unroll(overlaps, self.request.tile, self.request.objective)
+            for one in chosen:
+                one.search.unroll(self.request.overlaps, self.request.tile, self.request.objective)
         except KeyboardInterrupt:
             self.complete = False
+        picked = best_combination([self.choices(one.search) for one in chosen], self.request.objective)
+        return [replace(one, candidate=candidate) for one, candidate in zip(chosen, picked, strict=True)]
 
-    def choices(self) -> list[list[Candidate]]:
-        """Per stack what may be chosen: with a tile given by the user, that tile alone if there was time for it."""
-        found: list[list[Candidate]] = []
-        for search in self.searches:
-            fit = search.candidates()
-            if self.request.tile is not None:
-                tile = tuple(min(a, b) for a, b in zip(self.request.tile, search.whole, strict=True))
-                wanted = [c for c in fit if c.tile == tile]
-                fit = wanted if wanted or self.complete else fit
-            if not fit:
-                raise self._nothing_fits(search)
-            found.append(fit)
-        return found
+    def choices(self, search: StackSearch) -> list[Candidate]:
+        """What may be chosen of a stack: with a tile given by the user, that tile alone if there was time for it."""
+        fit = search.candidates()
+        if self.request.tile is None:
+            return fit
+        tile = tuple(min(a, b) for a, b in zip(self.request.tile, search.whole, strict=True))
+        wanted = [c for c in fit if c.tile == tile]
+        return wanted if wanted or self.complete else fit
 
     def _nothing_fits(self, search: StackSearch) -> InfeasibleError:
         reasons = [c for c in search.found.values() if isinstance(c, Infeasible)]
@@ -246,11 +303,11 @@ class _Search:
         span = memory.span if memory else None
         return InfeasibleError("MAP001", f"{place}: {least}", span=span, place=place, hint=least.hint)
 
-    def whole_candidates(self) -> list[Candidate | None]:
+    def whole(self, chosen: Sequence[_Chosen]) -> list[Candidate | None]:
         """Per stack the one with a single tile, if it fits."""
         spatial = self.request.spatial if self.complete else Spatial.PREFER
         first = self.request.overlaps[0], spatial, self.request.orders[0]
-        found = (s.found[s.whole, *first] for s in self.searches)
+        found = (one.search.found.get((one.search.whole, *first)) for one in chosen)
         return [c if isinstance(c, Candidate) else None for c in found]
 
 
@@ -335,14 +392,14 @@ def schedule_graph(
     cache = MappingCache(arch, request.objective, request.model, store)
     pricer = request.policy.pricer(graph, arch, cache, request.rules)
     search = _Search(pricer, choose_stacks(graph, request, pricer), request, progress)
-    search.run()
-    picked = best_combination(search.choices(), request.objective)
+    chosen = search.run()
     priced: list[StackCost] = []
-    for one, choice in zip(search.searches, picked, strict=True):
-        cost = pricer.price(one.tiler.plan(choice.tile, choice.overlap, choice.order), choice.spatial)
+    for one in chosen:
+        plan = one.search.tiler.plan(one.candidate.tile, one.candidate.overlap, one.candidate.order)
+        cost = pricer.price(plan, one.candidate.spatial, one.held)
         assert isinstance(cost, StackCost)
         priced.append(cost)
-    return _assemble(pricer, priced, search.whole_candidates(), request, model, complete=search.complete)
+    return _assemble(pricer, priced, search.whole(chosen), request, model, search)
 
 
 def _assemble(
@@ -351,8 +408,7 @@ def _assemble(
     whole: Sequence[Candidate | None],
     request: Request,
     model: ModelInfo,
-    *,
-    complete: bool,
+    search: _Search,
 ) -> Schedule:
     maker = Assembler(pricer)
     total = Tally()
@@ -372,13 +428,13 @@ def _assemble(
         hw=maker.hardware(),
         objective=request.objective.value,
         cost_model=request.model.name,
-        complete=complete,
+        complete=search.complete,
         totals=maker.totals(layers, total),
         layer_by_layer=_layer_by_layer(whole, total),
         coverage=maker.coverage(),
         stacks=tuple(stacks),
         layers=tuple(layers),
-        notes=_notes(pricer, request, priced),
+        notes=(*_notes(pricer, request, priced), *_effort_notes(search)),
         policy=request.policy.name,
         off_chip=maker.off_chip(priced) if request.policy.fits else (),
     )
@@ -412,6 +468,23 @@ def _notes(pricer: StackPricer, request: Request, priced: Sequence[StackCost]) -
     if request.stacks == "one" and any(stands_alone(layer) for layer in pricer.graph.layers):
         notes.append("--stacks one: layers that cannot be fused stand in stacks of their own")
     return tuple(notes)
+
+
+def _effort_notes(search: _Search) -> list[str]:
+    """How the stacks were found, where they were searched."""
+    effort = search.effort
+    if not effort.tried or search.request.stacks != "auto" or not search.request.policy.fits:
+        return []
+    skipped = sum(s.pruned for s in search.known.values())
+    found = [
+        f"{effort.considered:,} stacks were considered, {effort.pruned:,} ruled out by bounds, "
+        f"{effort.priced:,} priced; of their tiles {skipped:,} were ruled out and {search.done:,} priced"
+    ]
+    if effort.tried < effort.legal:
+        found.append(f"cuts were tried in {effort.tried} of {effort.legal} places: where least is handed over")
+    if not effort.complete and not effort.interrupted:
+        found.append("the search of stacks ended with the effort that it may take: others may be better")
+    return found
 
 
 def _check_sums(schedule: Schedule) -> None:

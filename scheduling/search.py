@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.passes.stacks import Stack, stands_alone
-from dfc.passes.tiles import Order, Overlap, Tiler
+from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, Tiler
+from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.partition_types import Limit
+from dfc.scheduling.placement import Held
 
 #: plans per stack that the coarse grid aims at, times layers: long stacks get a coarser grid
 _GRID_EFFORT = 1200
@@ -69,13 +72,20 @@ class StackSearch:
         *,
         orders: Sequence[Order] = (Order.ROWS,),
         remainder_first: bool = True,
+        held: Held | None = None,
+        bounds: LayerBounds | None = None,
     ):
+        """``held`` maps that cross the stack's border stay on chip; without ``bounds`` no plan is ruled out."""
         self.pricer = pricer
         self.stack = stack
         self.tiler = Tiler(pricer.graph, stack, remainder_first=remainder_first)
         self.progress = progress
         self.orders = orders
-        self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible] = {}
+        self.held = held or {}
+        self.bounds = bounds
+        self.limit: Limit | None = None
+        self.pruned = 0
+        self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible | None] = {}
 
     @property
     def whole(self) -> tuple[int, int]:
@@ -88,16 +98,21 @@ class StackSearch:
         overlap: Overlap,
         spatial: Spatial = Spatial.PREFER,
         order: Order | None = None,
-    ) -> Candidate | Infeasible:
+    ) -> Candidate | Infeasible | None:
         """The cost of a tile size and mode; a tile that spans an axis has no overlap along it.
 
-        ``order`` is the first that is allowed unless given.
+        None where it cannot be better than what is known. ``order`` is the first that is allowed unless given.
         """
         order = order or self.orders[0]
         tile = (min(tile[0], self.whole[0]), min(tile[1], self.whole[1]))
         key = (tile, overlap, spatial, order)
         if key not in self.found:
-            cost = self.pricer.price(self.tiler.plan(tile, overlap, order), spatial)
+            plan = self.tiler.plan(tile, overlap, order)
+            if self._hopeless(plan):
+                self.pruned += 1
+                self.found[key] = None
+                return None
+            cost = self.pricer.price(plan, spatial, self.held)
             if isinstance(cost, StackCost):
                 self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
             else:
@@ -107,6 +122,19 @@ class StackSearch:
                 searched = ", spatial" if spatial is Spatial.SEARCH else ""
                 self.progress(f"{tile[0]}x{tile[1]} {overlap.value}{by}{searched}")
         return self.found[key]
+
+    def _hopeless(self, plan: DepthFirstPlan) -> bool:
+        """Whether a plan costs more than another, or than it may, by what its layers cost at least."""
+        objective = self.pricer.cache.objective
+        if self.bounds is None or plan.tile == self.whole:
+            return False
+        energy, cycles = self.bounds.plan_bound(plan, self.held)
+        if self.limit is not None and not self.limit.allows(energy, cycles):
+            return True
+        if objective is Objective.EDP:
+            return any(c.energy_pj <= energy and c.latency_cycles <= cycles for c in self.candidates())
+        least = energy if objective is Objective.ENERGY else cycles
+        return any(score(c, objective) <= least for c in self.candidates())
 
     def _other_orders(self, tiles: Iterable[tuple[int, int]], overlap: Overlap, spatial: Spatial) -> None:
         """The same tiles in the other orders, where the order matters: something is kept, and neither axis is whole."""
@@ -120,8 +148,18 @@ class StackSearch:
         fit = [c for c in self.found.values() if isinstance(c, Candidate)]
         return sorted(fit, key=lambda c: (c.energy_pj, c.latency_cycles, -c.tile[0] * c.tile[1]))
 
-    def explore(self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective) -> None:
-        """Price what the user left open: modes in ``overlaps``, and tiles unless one is given."""
+    def explore(
+        self,
+        overlaps: Sequence[Overlap],
+        tile: tuple[int, int] | None,
+        objective: Objective,
+        limit: Limit | None = None,
+    ) -> None:
+        """Price what the user left open: modes in ``overlaps``, and tiles unless one is given.
+
+        With a ``limit`` that what it finds must keep, the grid of tiles is coarser.
+        """
+        self.limit = limit
         if tile is not None:
             for overlap in overlaps:
                 self.price(tile, overlap)
@@ -131,7 +169,7 @@ class StackSearch:
         if all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
             return
         xs, ys = (halvings(n) for n in self.whole)
-        stride = self._grid_stride(len(xs) * len(ys) * len(overlaps))
+        stride = self._grid_stride(len(xs) * len(ys) * len(overlaps), coarse=limit is not None)
         for y in ys[::stride]:
             for x in xs[::stride]:
                 for overlap in _useful(overlaps, (x, y), self.whole):
@@ -158,8 +196,8 @@ class StackSearch:
             for overlap in dict.fromkeys(c.overlap for c in best[:1]):
                 self._descend(overlap, Spatial.SEARCH, objective)
 
-    def _grid_stride(self, plans: int) -> int:
-        stride = 2
+    def _grid_stride(self, plans: int, *, coarse: bool) -> int:
+        stride = 3 if coarse else 2
         while plans / stride**2 * len(self.stack.layers) > _GRID_EFFORT and stride < 4:
             stride += 1
         return stride

@@ -1,0 +1,181 @@
+"""What no schedule of a stack can cost less than, whatever its tiles and mappings: worked out without mapping anything.
+
+Each position of a map is computed at least once. An iteration of a layer's loops costs its operation, and what crosses
+the edge of the array for it: that depends on how many lanes work side by side, so the least over all numbers of lanes
+is taken, and only positions are counted whose windows lie inside of their maps. Each output is written to some memory
+once; what enters and leaves the stack crosses the edge of the chip once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from dfc.backend_cost.cost_model import CostModel
+from dfc.backend_cost.nest import Borders, make_nest
+from dfc.backend_cost.tables import build_tables
+from dfc.hwdsl.arch import Arch
+from dfc.ir import N_DIMS, OUTPUT_DIM, Axis, AxisMap, Graph, Interval, Kind, Layer, Role
+from dfc.passes.stacks import Stack
+from dfc.passes.tiles import DepthFirstPlan
+from dfc.scheduling.levels import MapSizes
+
+#: more combinations of lanes than this are not looked at: then only operations count
+_MOST_LANES = 256
+
+
+class LayerBounds:
+    """Energy and cycles of a layer that no schedule is below, per position of its output and for its borders."""
+
+    def __init__(self, graph: Graph, arch: Arch, model: CostModel, *, any_lanes: bool):
+        """``any_lanes``: the unrolling is not known to be what the chip prefers, so that lanes tell nothing."""
+        self.graph = graph
+        self.arch = arch
+        self.model = model
+        self.any_lanes = any_lanes
+        self._positions: dict[int, tuple[float, float, float]] = {}
+
+    def layer_pj(self, index: int) -> float:
+        """At least this for each position of a layer's output once."""
+        inside, any_position, count = self._of(index)
+        return any_position * self.map_positions(index) + (inside - any_position) * count
+
+    def map_positions(self, index: int) -> int:
+        """Positions (x times y) of the layer's output."""
+        extents = self.graph.tensors[self.graph.layers[index].output].spatial
+        return extents[Axis.X] * extents[Axis.Y]
+
+    def position_cycles(self, index: int) -> float:
+        """Cycles of a position if all lanes of the array were busy."""
+        layer = self.graph.layers[index]
+        return prod(layer.sizes) / max(1, self.map_positions(index)) / self.arch.array.units
+
+    def layer_cycles(self, index: int) -> float:
+        """Cycles of the whole layer if all lanes of the array were busy."""
+        return self.position_cycles(index) * self.map_positions(index)
+
+    @cached_property
+    def _write_pj(self) -> float:
+        """Per bit, the least that it costs to leave an output in a memory."""
+        path = self.arch.paths[Role.O]
+        memories = [self.arch.memories[m] for m in path]
+        homes = [m for m in memories if m.instances == 1] or memories[-1:]
+        return min(m.write_pj / m.write_bits_per_cycle for m in homes)
+
+    def _of(self, index: int) -> tuple[float, float, float]:
+        """Energy of a position inside the map, of any position, and how many positions are known to lie inside."""
+        found = self._positions.get(index)
+        if found is None:
+            found = self._positions[index] = self._work_out(self.graph.layers[index], index)
+        return found
+
+    def _work_out(self, layer: Layer, index: int) -> tuple[float, float, float]:
+        if layer.kind in (Kind.OPAQUE, Kind.VIEW):
+            return 0.0, 0.0, 0.0
+        positions = max(1, self.map_positions(index))
+        array = self.arch.array
+        other = array.op_pj if self.model.op_energy else array.mac_pj
+        moves = 0.0 if layer.kind is Kind.MOVE else other
+        per_position = prod(layer.sizes) / positions * (array.mac_pj if layer.macs else moves)
+        if layer.barrier or self.any_lanes:
+            return per_position, per_position, 0.0
+        edge = self._edge_pj(layer)
+        return per_position + edge, per_position, self._inside(layer)
+
+    def _edge_pj(self, layer: Layer) -> float:
+        """Per position, the least that crosses the edge of the array, over all numbers of lanes along X and Y."""
+        lanes = dict.fromkeys((Axis.Y, Axis.X), 1)
+        for unroll in self.arch.unrolls.get(layer.kind, ()):
+            for axis in lanes:
+                if unroll.loop is OUTPUT_DIM[axis]:
+                    size = next(d.size for d in self.arch.array.dims if d.name == unroll.array_dim)
+                    lanes[axis] *= min(size, unroll.size or size)
+        if prod(lanes.values()) > _MOST_LANES:
+            return 0.0
+        t = self.graph.tensors[layer.output].spatial[Axis.T]
+        levels = {role: len(path) for role, path in self.arch.paths.items()}
+        least = np.inf
+        for y, x in product(range(1, lanes[Axis.Y] + 1), range(1, lanes[Axis.X] + 1)):
+            extents = (t, y * layer.phases[Axis.Y], x * layer.phases[Axis.X])
+            nest = make_nest(layer, extents, self.arch, levels, Borders())
+            tables = build_tables(nest, self.arch, np.ones((1, N_DIMS)), self.model)
+            found = sum(table.fixed_pj for table in tables.operands) / (extents[Axis.Y] * extents[Axis.X])
+            least = min(least, found)
+        return float(least)
+
+    def _inside(self, layer: Layer) -> float:
+        """Positions of the output whose windows meet no padding."""
+        found = 1.0
+        made = self.graph.tensors[layer.output].spatial
+        for axis in (Axis.Y, Axis.X):
+            low, high = 0, made[axis]
+            for source in layer.sources:
+                size = self.graph.tensors[source.tensor].spatial[axis]
+                span = source.maps[axis]
+                while low < high and not _whole(span, low, size):
+                    low += 1
+                while high > low and not _whole(span, high - 1, size):
+                    high -= 1
+            found *= high - low
+        return found
+
+    # --- stacks
+
+    def stack_bound(self, stack: Stack, held: Collection[str]) -> tuple[float, float]:
+        """Energy and cycles of a stack; ``held`` maps enter or leave it on chip."""
+        layers = [self.graph.layers[i] for i in stack.layers]
+        array = self.arch.array
+        weights = sum(layer.weight_elements for layer in layers) * array.weight_bits
+        arriving = weights + sum(self._needed_bits(t, stack) for t in stack.inputs if t not in held)
+        leaving = {t for t in stack.outputs if t not in held}
+        within = [layer.output for layer in layers if layer.output not in leaving]
+        energy = sum(map(self.layer_pj, stack.layers))
+        energy += sum(self._map_bits(t, array.output_bits) for t in within) * self._write_pj
+        energy += self._off_chip_pj(arriving, inwards=True)
+        energy += self._off_chip_pj(sum(self._map_bits(t, array.output_bits) for t in leaving), inwards=False)
+        return energy, sum(map(self.layer_cycles, stack.layers))
+
+    def _map_bits(self, tensor: str, bits: int) -> int:
+        return self.graph.tensors[tensor].elements * bits
+
+    def _needed_bits(self, tensor: str, stack: Stack) -> int:
+        """Bits of a stack's input that its layers read at least: strides may leave borders out, slices channels."""
+        sizes = MapSizes(self.graph, self.arch)
+        users = [self.graph.layers[c] for c in self.graph.consumers[tensor] if c in stack.layers]
+        least = 0
+        for layer in users:
+            made = self.graph.tensors[layer.output].spatial
+            whole = self.graph.tensors[tensor].spatial
+            for source in layer.sources:
+                if source.tensor == tensor:
+                    y, x = (source.maps[a].needs(Interval(0, made[a]), whole[a]).size for a in (Axis.Y, Axis.X))
+                    least = max(least, sizes.read_bits(layer, tensor, x, y))
+        return least
+
+    def _off_chip_pj(self, bits: int, *, inwards: bool) -> float:
+        top = self.arch.memories[self.arch.paths[Role.O][-1]]
+        if inwards:
+            return bits / top.read_bits_per_cycle * top.read_pj
+        return bits / top.write_bits_per_cycle * top.write_pj
+
+    def plan_bound(self, plan: DepthFirstPlan, held: Collection[str]) -> tuple[float, float]:
+        """The same for a plan of a stack, with the positions that it computes again."""
+        energy, cycles = self.stack_bound(plan.stack, held)
+        for index in plan.stack.layers:
+            name = self.graph.layers[index].output
+            again = -self.map_positions(index)
+            for tile in plan.classes:
+                x, y = (dict(step.tensors)[name].fresh for step in (tile.x, tile.y))
+                again += tile.count * x * y
+            energy += self._of(index)[1] * again
+            cycles += self.position_cycles(index) * again
+        return energy, cycles
+
+
+def _whole(span: AxisMap, at: int, size: int) -> bool:
+    """Whether all that an output position reads along an axis lies on the map."""
+    return (span.num * at + span.lo) // span.den >= 0 and (span.num * at + span.hi) // span.den < size

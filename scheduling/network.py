@@ -1,0 +1,233 @@
+"""Which layers form stacks, and how each runs: the best sequence of stacks, each with its best tile and mode.
+
+``partition.py`` asks for stacks, this file prices them: :class:`StackSearch` finds the tiles of one, after bounds have
+ruled out what cannot be part of a better schedule. A map that is handed over between two stacks may stay on chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.ir import Kind
+from dfc.passes.stacks import Stack, make_stack, stands_alone
+from dfc.scheduling.bounds import LayerBounds
+from dfc.scheduling.levels import MemoryLadder
+from dfc.scheduling.partition import best_sequence
+from dfc.scheduling.partition_types import Limit, Option, Partition
+from dfc.scheduling.placement import Held, HeldMap
+from dfc.scheduling.search import Candidate, StackSearch
+
+#: networks of more layers are cut only at so many places, those where least is handed over
+MOST_CUTS = 14
+#: stacks of more layers are not tried, unless they are asked for first
+MOST_LAYERS = 40
+#: stacks that are priced besides those of the first sequence, before the search is ended with what it has
+MOST_STACKS = 60
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a stack of the network runs: its search, and the candidate that was chosen."""
+
+    search: StackSearch
+    candidate: Candidate
+
+
+class _EnoughError(KeyboardInterrupt):
+    """The search has priced as many stacks as it may."""
+
+
+@dataclass
+class Effort:
+    """What the search for stacks did: ``legal`` places for cuts, ``tried`` of them."""
+
+    legal: int = 0
+    tried: int = 0
+    considered: int = 0
+    pruned: int = 0
+    priced: int = 0
+    complete: bool = True
+    interrupted: bool = False
+    bound: float = 0.0
+
+
+MakeSearch = Callable[[Stack, Held], StackSearch]
+#: finds the candidates of a stack, with every effort unless there is a limit to what they may cost
+Explore = Callable[[StackSearch, Limit | None], Sequence[Candidate]]
+
+
+class NetworkStacks:
+    """Prices the stacks of a network for the search of the best sequence."""
+
+    def __init__(
+        self,
+        bounds: LayerBounds,
+        first: Sequence[Stack],
+        make: MakeSearch,
+        explore: Explore,
+        *,
+        hand_over: bool,
+        fixed: bool,
+    ):
+        """``first`` is the sequence to begin with, ``fixed``: no other; ``hand_over``: maps may stay on chip."""
+        self.bounds = bounds
+        self.graph = bounds.graph
+        self.arch = bounds.arch
+        self.make = make
+        self.explore = explore
+        self.hand_over = hand_over
+        self.fixed = fixed
+        self.first = first
+        self.cuts = self._cuts(first)
+        self.searches: dict[tuple[int, int, int, int], StackSearch] = {}
+        self.left = MOST_STACKS
+
+    # --- cuts
+
+    def _cuts(self, first: Sequence[Stack]) -> list[int]:
+        """Places for cuts: layers before which a stack may begin, and the network's end."""
+        layers = len(self.graph.layers)
+        forced = {0, layers, *(stack.layers[0] for stack in first)}
+        if self.fixed:
+            return sorted(forced)
+        for i, layer in enumerate(self.graph.layers):
+            if stands_alone(layer):
+                forced |= {i, i + 1}
+        others = sorted((c for c in range(1, layers) if c not in forced), key=lambda c: (self._crossing_bits(c), c))
+        return sorted([*forced, *others[: max(0, MOST_CUTS - len(forced))]])
+
+    def _crossing_bits(self, cut: int) -> int:
+        """Bits of all maps that are made before a cut and read after it."""
+        made = {t for layer in self.graph.layers[:cut] for t in layer.outputs}
+        crossing = [t for t in made if any(c >= cut for c in self.graph.consumers[t])]
+        return sum(self.graph.tensors[t].elements for t in crossing)
+
+    def _handed(self, cut: int) -> str | None:
+        """The map that may stay on chip over a cut: what the layer before makes, if only layers after it read it."""
+        if not self.hand_over or cut in (0, self.cuts[-1]):
+            return None
+        before = self.graph.layers[cut - 1]
+        if before.kind in (Kind.OPAQUE, Kind.VIEW) or stands_alone(self.graph.layers[cut]):
+            return None
+        name = before.output
+        alone = len(before.outputs) == 1 and name not in self.graph.outputs and self.graph.consumers[name]
+        return name if alone and min(self.graph.consumers[name]) >= cut else None
+
+    # --- the provider
+
+    def places(self, cut: int) -> Sequence[int]:
+        """Off chip, and on-chip memories that hold the whole map; number 0 is off chip, others count from 1."""
+        name = self._handed(self.cuts[cut])
+        if name is None:
+            return [0]
+        bits = self.graph.tensors[name].elements * self.arch.array.output_bits
+        shared = self._shared()
+        return [0, *(n + 1 for n, m in enumerate(shared) if 2 * bits <= self.arch.memories[m].size_bits)]
+
+    def _shared(self) -> list[int]:
+        return [*MemoryLadder(self.arch).shared[:-1]]
+
+    def ends(self, cut: int) -> Iterable[int]:
+        """Cuts at which a stack from here on may end."""
+        start = self.cuts[cut]
+        if self.fixed:
+            yield cut + 1
+            return
+        for end in range(cut + 1, len(self.cuts)):
+            inside = self.graph.layers[start : self.cuts[end]]
+            if len(inside) > 1 and any(map(stands_alone, inside)):
+                return
+            if len(inside) > MOST_LAYERS and not any(s.layers[0] == start for s in self.first):
+                return
+            yield end
+
+    def _stack(self, start: int, end: int) -> Stack:
+        return make_stack(self.graph, range(self.cuts[start], self.cuts[end]))
+
+    def _held(self, start: int, end: int, place_in: int, place_out: int) -> dict[str, HeldMap] | None:
+        """What stays on chip at the stack's borders; None where that cannot be."""
+        found: dict[str, HeldMap] = {}
+        shared = self._shared()
+        if place_in:
+            name = self._handed(self.cuts[start])
+            if name is None or max(self.graph.consumers[name]) >= self.cuts[end]:
+                return None  # a later stack reads it too
+            found[name] = HeldMap(shared[place_in - 1])
+        if place_out:
+            name = self._handed(self.cuts[end])
+            if name is None:
+                return None
+            found[name] = HeldMap(shared[place_out - 1], high=True)
+        return found
+
+    def bound(self, start: int, end: int, place_in: int, place_out: int) -> tuple[float, float]:
+        """What no schedule of the stack costs less than."""
+        held = self._held(start, end, place_in, place_out)
+        if held is None:
+            return inf, inf
+        stack = self._stack(start, end)
+        if self.graph.layers[stack.layers[0]].kind in (Kind.OPAQUE, Kind.VIEW):
+            return 0.0, 0.0
+        energy, cycles = self.bounds.stack_bound(stack, held)
+        return energy * (1 - 1e-9), cycles * (1 - 1e-9)
+
+    def options(self, start: int, end: int, place_in: int, place_out: int, limit: Limit) -> Sequence[Option[Run]]:
+        """The stack's tiles and modes."""
+        key = (start, end, place_in, place_out)
+        held = self._held(*key)
+        assert held is not None
+        stack = self._stack(start, end)
+        known = any(s.layers == stack.layers for s in self.first) and not held
+        if not known:
+            if self.left == 0:
+                raise _EnoughError
+            self.left -= 1
+        search = self.searches.get(key)
+        if search is None:
+            search = self.searches[key] = self.make(stack, held)
+        found = self.explore(search, None if known else limit)
+        return [Option(c.energy_pj, float(c.latency_cycles), Run(search, c)) for c in pareto(found)]
+
+
+def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Those that no other beats in energy and latency."""
+    kept: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (c.energy_pj, c.latency_cycles)):
+        if not kept or candidate.latency_cycles < kept[-1].latency_cycles:
+            kept.append(candidate)
+    return kept
+
+
+def search_network(stacks: NetworkStacks, objective: Objective) -> tuple[Partition[Run], Effort]:
+    """The best sequence of stacks."""
+    place = {cut: n for n, cut in enumerate(stacks.cuts)}
+    first = [(place[s.layers[0]], place[s.layers[-1] + 1], 0, 0) for s in stacks.first]
+    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, first)
+    enough = stacks.left == 0
+    effort = Effort(
+        legal=len(stacks.graph.layers) - 1,
+        tried=len(stacks.cuts) - 2,
+        considered=found.considered,
+        pruned=found.pruned,
+        priced=found.priced,
+        complete=found.complete,
+        interrupted=not found.complete and not enough,
+        bound=found.bound,
+    )
+    return found, effort
+
+
+def turned(searches: Sequence[StackSearch]) -> list[dict[str, HeldMap]]:
+    """Per stack, the maps that stay on chip at its borders: they take turns at the two ends of their memories."""
+    found: list[dict[str, HeldMap]] = []
+    before: dict[str, HeldMap] = {}
+    high = False
+    for search in searches:
+        leaving = {t: HeldMap(one.memory, high) for t, one in search.held.items() if t not in before}
+        found.append({t: before.get(t) or leaving[t] for t in search.held})
+        before = leaving
+        high = not high
+    return found
