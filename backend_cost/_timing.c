@@ -16,13 +16,6 @@
 #define MOST_PAIRS 64
 #define MOST_HELD 64 /* memories of all operands */
 
-/* as in timing_rows.py */
-#define APART 0.5
-#define AT_ENDS 0.25
-#define HIDDEN 0.2
-#define CONTESTED 0.03
-#define RESERVE 0.04
-
 enum { INTO, BACK, OUT }; /* kinds of flows */
 
 typedef struct {
@@ -56,6 +49,7 @@ typedef struct {
     uint64_t of_kind[3];
     int shared[MOST_PORTS], shared_count; /* ports of several operands */
     double step_share, working, total;
+    double apart, at_ends, hidden, contested, reserve; /* the fitted shares of timing_rows.py */
     double step[2];              /* cycles of a step without and with returning sums */
     double step_port[2][MOST_PORTS];
 } Layout;
@@ -118,7 +112,7 @@ static void connect(Layout *layout) {
 
 /* ints: counts of boundaries, operands, flows, ports, pairs, columns; (operand, level, column) of each boundary;
  * (boundary, kind, upper port, lower port, contested) of each flow; (upper, lower) of each pair. reals: step_share, working and all
- * cycles, a step's cycles and each port's in it, without and with returning sums. */
+ * cycles, the fitted shares, a step's cycles and each port's in it, without and with returning sums. */
 static int read_layout(Layout *layout, const int64_t *ints, Py_ssize_t count, const double *reals, Py_ssize_t real_count,
                        int64_t columns) {
     static const int64_t most[5] = {MOST_BOUNDARIES, MOST_OPERANDS, MOST_FLOWS, MOST_PORTS, MOST_PAIRS};
@@ -131,7 +125,7 @@ static int read_layout(Layout *layout, const int64_t *ints, Py_ssize_t count, co
     layout->flows = (int)ints[2];
     layout->ports = (int)ints[3];
     layout->pairs = (int)ints[4];
-    if (count != 6 + 3 * ints[0] + 5 * ints[2] + 2 * ints[4] || real_count != 5 + 2 * ints[3]) return -1;
+    if (count != 6 + 3 * ints[0] + 5 * ints[2] + 2 * ints[4] || real_count != 10 + 2 * ints[3]) return -1;
     const int64_t *at = ints + 6;
     for (int b = 0; b < layout->boundaries; b++, at += 3) {
         if (outside(at[0], ints[1]) || outside(at[1], 1 << 20) || outside(at[2], columns)) return -1;
@@ -152,8 +146,13 @@ static int read_layout(Layout *layout, const int64_t *ints, Py_ssize_t count, co
     layout->step_share = reals[0];
     layout->working = reals[1];
     layout->total = reals[2];
+    layout->apart = reals[3];
+    layout->at_ends = reals[4];
+    layout->hidden = reals[5];
+    layout->contested = reals[6];
+    layout->reserve = reals[7];
     for (int returning = 0; returning < 2; returning++) {
-        const double *step = reals + 3 + returning * (1 + layout->ports);
+        const double *step = reals + 8 + returning * (1 + layout->ports);
         layout->step[returning] = step[0];
         memcpy(layout->step_port[returning], step + 1, (size_t)layout->ports * sizeof(double));
     }
@@ -314,7 +313,7 @@ static double pair_bound(const Layout *layout, const Boundary *boundary, const d
         }
         load[k] = load[k] * ratio + touched;
         needed[k] = needing > 0 || (needed[k] && ratio == 1);
-        if (needed[k]) bound = bound + APART * larger(0, load[k] - bound);
+        if (needed[k]) bound = bound + layout->apart * larger(0, load[k] - bound);
     }
     return bound;
 }
@@ -373,7 +372,7 @@ static void run_alike(const Layout *layout, const Row *row, const double *cycles
     double ends = 0; /* cycles of one stay of everything on the port that is behind */
     for (int k = 0; k < layout->users[late].count; k++) ends += cycles[layout->users[late].ints[k]];
     double at_ends = smaller(added, larger(0, ends - known));
-    run->cycles = block * before + (layout->total - before * period) - AT_ENDS * at_ends;
+    run->cycles = block * before + (layout->total - before * period) - layout->at_ends * at_ends;
     run->first = known;
     for (int p = 0; p < layout->ports; p++) load[p] *= before;
 }
@@ -384,7 +383,7 @@ static double uncertain(const Layout *layout, const Row *row) {
     for (int i = 0; i < layout->flows; i++) {
         const Flow *f = &layout->flow[i];
         double stays = row->stays[f->boundary];
-        double weight = row->single[f->boundary] ? (f->contested ? CONTESTED : 0.0) : HIDDEN;
+        double weight = row->single[f->boundary] ? (f->contested ? layout->contested : 0.0) : layout->hidden;
         if (stays > 1) found += row->cycles[i] * stays * weight;
     }
     return found;
@@ -414,14 +413,14 @@ static void time_row(const Layout *layout, Row *row, double found[3]) {
     double busy = without.busy[busiest(layout, without.busy)];
     /* the first stay is filled, not changed to */
     running = larger(running - without.first, busy - fill - drain);
-    found[0] = running + smaller(uncertain(layout, row), RESERVE * (running + fill + drain));
+    found[0] = running + smaller(uncertain(layout, row), layout->reserve * (running + fill + drain));
     found[1] = fill;
     found[2] = drain;
 }
 
 /* ---- buffers --------------------------------------------------------------------------------------------------- */
 
-enum { INTS, REALS, VALUES, STAYS, PERIODS, AT_POINT, POINT, CUTS, DOUBLE, RESULT, GIVEN };
+enum { INTS, REALS, VALUES, STAYS, PERIODS, POINT, CUTS, DOUBLE, RESULT, GIVEN };
 
 static void release(Py_buffer *views, int count) {
     while (count--) PyBuffer_Release(&views[count]);
@@ -449,7 +448,6 @@ static int read_row(const Layout *layout, const Py_buffer *views, int64_t m, int
     const int64_t *point = (const int64_t *)views[POINT].buf + m * loops, *cuts = (const int64_t *)views[CUTS].buf + m * columns;
     const char *second = (const char *)views[DOUBLE].buf + m * columns;
     int64_t points = views[STAYS].len / 8, width = layout->flows + layout->boundaries;
-    int64_t timed = views[VALUES].len / 8 / width;
     row->share = layout->step_share;
     for (int b = 0; b < layout->boundaries; b++) {
         int column = layout->boundary[b].column;
@@ -461,9 +459,7 @@ static int read_row(const Layout *layout, const Py_buffer *views, int64_t m, int
         row->single[b] = !second[column];
         row->stays[b] = ((const double *)views[STAYS].buf)[p];
         row->periods[b] = ((const double *)views[PERIODS].buf)[p];
-        int64_t at = views[AT_POINT].len ? ((const int64_t *)views[AT_POINT].buf)[p] : p;
-        if (outside(at, timed)) return 0;
-        const double *values = (const double *)views[VALUES].buf + at * width;
+        const double *values = (const double *)views[VALUES].buf + p * width;
         for (int n = 0; n < layout->boundary[b].count; n++) {
             int i = layout->boundary[b].flows[n];
             row->cycles[i] = values[i];
@@ -476,8 +472,8 @@ static int read_row(const Layout *layout, const Py_buffer *views, int64_t m, int
 static PyObject *run(PyObject *self, PyObject *args) {
     PyObject *given[GIVEN];
     Py_buffer v[GIVEN];
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOO", &given[INTS], &given[REALS], &given[VALUES], &given[STAYS], &given[PERIODS],
-                          &given[AT_POINT], &given[POINT], &given[CUTS], &given[DOUBLE], &given[RESULT]))
+    if (!PyArg_ParseTuple(args, "OOOOOOOOO", &given[INTS], &given[REALS], &given[VALUES], &given[STAYS], &given[PERIODS],
+                          &given[POINT], &given[CUTS], &given[DOUBLE], &given[RESULT]))
         return NULL;
     if (take(given, v, GIVEN, bit(DOUBLE)) < 0) return NULL;
     int good = 0;
@@ -491,8 +487,8 @@ static PyObject *run(PyObject *self, PyObject *args) {
         int64_t loops = v[POINT].len / 8 / mappings, columns = v[CUTS].len / 8 / mappings;
         good = v[RESULT].len == mappings * 24 && v[POINT].len == mappings * loops * 8 && v[CUTS].len == mappings * columns * 8 &&
                v[DOUBLE].len == mappings * columns && v[PERIODS].len == v[STAYS].len &&
-               (v[AT_POINT].len == 0 || v[AT_POINT].len == v[STAYS].len) &&
-               read_layout(layout, v[INTS].buf, v[INTS].len / 8, v[REALS].buf, v[REALS].len / 8, columns) == 0;
+               read_layout(layout, v[INTS].buf, v[INTS].len / 8, v[REALS].buf, v[REALS].len / 8, columns) == 0 &&
+               v[VALUES].len == v[STAYS].len * (layout->flows + layout->boundaries);
         double *result = v[RESULT].buf;
         Py_BEGIN_ALLOW_THREADS
         Row row;
@@ -615,7 +611,7 @@ done:
 
 static PyMethodDef methods[] = {
     {"run", run, METH_VARARGS,
-     "run(layout, numbers, values, stays, periods, at_point, point, cuts, double, result): fills result (3, mappings)."},
+     "run(layout, numbers, values, stays, periods, point, cuts, double, result): fills result (3, mappings)."},
     {"granted", granted, METH_VARARGS,
      "granted(slots, sizes, accesses, parts, point, cuts, result): fills result (mappings, columns) of flags."},
     {NULL, NULL, 0, NULL},

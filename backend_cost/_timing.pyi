@@ -17,7 +17,6 @@ def run(
     values: Buffer,
     stays: Buffer,
     periods: Buffer,
-    at_point: Buffer,
     point: Buffer,
     cuts: Buffer,
     double: Buffer,

@@ -12,6 +12,7 @@ or count 0.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import gcd
 
 import numpy as np
@@ -20,9 +21,24 @@ from dfc.backend_cost.bursts import LoopAxis, Window, listed_sizes
 from dfc.backend_cost.grid import Floats, Ints
 from dfc.backend_cost.spatial import UnrolledDim
 
+#: loop products of a dimension, ascending
+Below = tuple[int, ...]
+#: of a window: (stride, dilation, padding before, input extent)
+Shape = tuple[int, int, int, int]
 
-def plain_sizes(dim: UnrolledDim, products: Floats, thresholds: range) -> Floats:
+
+def products_of(dim: UnrolledDim, below: Below) -> Floats:
+    """(2, products) a dimension's loop products, and how many of its steps remain outside."""
+    found = np.empty((2, len(below)))
+    found[0] = below
+    np.divide(dim.steps, found[0], out=found[1])
+    return found
+
+
+@lru_cache(maxsize=8192)
+def plain_sizes(dim: UnrolledDim, below: Below) -> Floats:
     """A dimension that addresses the operand by itself: full stays, then one with idle lanes or steps, then none."""
+    products, thresholds = products_of(dim, below), range(len(dim.inside))
     if not dim.remainder:
         return np.array((dim.inside, dim.outside), dtype=float)[:, :, None, None] * products[:, None, None]
     full_stays, full_steps = np.divmod(dim.full_steps, products[0])
@@ -43,7 +59,7 @@ def plain_sizes(dim: UnrolledDim, products: Floats, thresholds: range) -> Floats
 
 
 @dataclass(frozen=True)
-class _Ranges:
+class Ranges:
     """The stays of all instances along a dimension, for every loop product: (stays,) arrays.
 
     product: which of the dimension's loop products; first: the first index; length: how many indices, which may be 0.
@@ -56,10 +72,10 @@ class _Ranges:
     stride: int
 
 
-def _strides(dim: UnrolledDim, thresholds: range) -> list[int | None]:
+def strides(dim: UnrolledDim, thresholds: range) -> list[int | None]:
     """Per threshold the distance of neighbouring indices in one instance; None where they are not evenly spaced."""
     if len(dim.lanes) < 2:
-        return [*dim.outside]
+        return [dim.outside[t] for t in thresholds]
     return [dim.outside[t] if _evenly_spaced(dim.split(t)) else None for t in thresholds]
 
 
@@ -69,7 +85,8 @@ def _evenly_spaced(lanes: tuple[tuple[int, bool], ...]) -> bool:
     return inside == sorted(inside)
 
 
-def _ranges(dim: UnrolledDim, threshold: int, products: Floats, stride: int) -> _Ranges:
+def ranges(dim: UnrolledDim, threshold: int, products: Floats, stride: int) -> Ranges:
+    """The stays of all instances; ``products`` (2, count): indices of a stay in steps, and how many stays there are."""
     below, left = products.astype(np.int64)
     inside = dim.inside[threshold]
     product = np.repeat(np.arange(len(below)), left)
@@ -79,49 +96,49 @@ def _ranges(dim: UnrolledDim, threshold: int, products: Floats, stride: int) -> 
     known = -((instance - dim.size) // stride)  # how many indices this instance has in all its stays
     length = np.minimum(known - start, (below * inside)[product])
     first = instance + stride * start
-    return _Ranges(np.tile(product, stride), first.reshape(-1), np.maximum(length, 0).reshape(-1), stride)
+    return Ranges(np.tile(product, stride), first.reshape(-1), np.maximum(length, 0).reshape(-1), stride)
 
 
-def window_sizes(
-    dims: tuple[UnrolledDim, UnrolledDim],
-    products: tuple[Floats, Floats],
-    shape: tuple[int, int, int, int],
-    thresholds: range,
-) -> Floats:
+def window_of(dims: tuple[UnrolledDim, UnrolledDim], shape: Shape) -> tuple[Window, bool]:
+    """The window of an output and a kernel dimension, and whether borders of the map clip it."""
+    window = Window(*shape)
+    span = window.stride * (dims[0].size - 1) + window.dilation * (dims[1].size - 1) + 1
+    if window.extent > 0 and not 0 <= -window.pad <= window.extent - span:
+        return window, True
+    return replace(window, pad=0, extent=span), False
+
+
+@lru_cache(maxsize=8192)
+def window_sizes(dims: tuple[UnrolledDim, UnrolledDim], below: tuple[Below, Below], shape: Shape) -> Floats:
     """The output and kernel loop of a sliding window: distinct positions that exist.
 
-    ``products`` (2, count) of both loops, the kernel's run fastest in the table; ``shape`` is (stride, dilation,
-    padding before, input extent).
+    The kernel's products run fastest in the table.
     """
-    window = Window(*shape)
+    window, is_clipped = window_of(dims, shape)
     outputs, kernels = dims
-    span = window.stride * (outputs.size - 1) + window.dilation * (kernels.size - 1) + 1
-    clipped = window.extent > 0 and not 0 <= -window.pad <= window.extent - span
-    if not clipped:
-        window = replace(window, pad=0, extent=span)
-    strides = list(zip(_strides(outputs, thresholds), _strides(kernels, thresholds), strict=True))
-    even = [(o, f) for o, f in strides if o is not None and f is not None]
-    if not clipped and len(even) == len(thresholds):
-        periods = np.array([_periods(window, o, f) for o, f in even], dtype=float)
-        return _whole(
-            plain_sizes(outputs, products[0], thresholds), plain_sizes(kernels, products[1], thresholds), periods
-        )
+    thresholds = range(len(outputs.inside))
+    spaced = list(zip(strides(outputs, thresholds), strides(kernels, thresholds), strict=True))
+    even = [(o, f) for o, f in spaced if o is not None and f is not None]
+    if not is_clipped and len(even) == len(thresholds):
+        apart = np.array([periods(window, o, f) for o, f in even], dtype=float)
+        return _whole(plain_sizes(outputs, below[0]), plain_sizes(kernels, below[1]), apart)
+    products = products_of(outputs, below[0]), products_of(kernels, below[1])
     found: dict[object, tuple[Floats, Floats]] = {}
     keys = [(outputs.split(t), kernels.split(t)) for t in thresholds]
-    for t, key, (o, f) in zip(thresholds, keys, strides, strict=True):
+    for t, key, (o, f) in zip(thresholds, keys, spaced, strict=True):
         if key in found:
             continue
         if o is None or f is None:
-            found[key] = _listed(dims, products, window, t)
+            found[key] = _listed(dims, below, window, t)
         else:
-            ranges = _ranges(outputs, t, products[0], o), _ranges(kernels, t, products[1], f)
+            stays = ranges(outputs, t, products[0], o), ranges(kernels, t, products[1], f)
             counts = products[0].shape[1], products[1].shape[1]
-            sizes = _clipped(*ranges, window)
-            found[key] = _histogram(ranges[0].product, ranges[1].product, sizes, counts)
+            sizes = clipped(*stays, window)
+            found[key] = _histogram(stays[0].product, stays[1].product, sizes, counts)
     return _stacked([found[key] for key in keys])
 
 
-def _periods(window: Window, output_stride: int, kernel_stride: int) -> tuple[int, int]:
+def periods(window: Window, output_stride: int, kernel_stride: int) -> tuple[int, int]:
     """By how much the output and the kernel index may move against each other to reach the same position again."""
     o, f = window.stride * output_stride, window.dilation * kernel_stride
     common = gcd(o, f)
@@ -137,9 +154,9 @@ def _whole(outputs: Floats, kernels: Floats, periods: Floats) -> Floats:
     return found.reshape(2, len(periods), outputs.shape[2] * kernels.shape[2], -1)
 
 
-def _clipped(o: _Ranges, f: _Ranges, window: Window) -> Ints:
+def clipped(o: Ranges, f: Ranges, window: Window) -> Ints:
     """(output stays, kernel stays) positions in [0, extent), each counted at the smallest kernel index reaching it."""
-    o_period, f_period = _periods(window, o.stride, f.stride)
+    o_period, f_period = periods(window, o.stride, f.stride)
     apart = window.stride * o.stride
     kernel: Ints = np.arange(f.length.max(initial=1), dtype=np.int64)
     at = window.dilation * (f.first[:, None] + f.stride * kernel) - window.pad
@@ -166,15 +183,12 @@ def _histogram(o: Ints, f: Ints, sizes: Ints, counts: tuple[int, int]) -> tuple[
 
 
 def _listed(
-    dims: tuple[UnrolledDim, UnrolledDim], products: tuple[Floats, Floats], window: Window, threshold: int
+    dims: tuple[UnrolledDim, UnrolledDim], below: tuple[Below, Below], window: Window, threshold: int
 ) -> tuple[Floats, Floats]:
     """The same by listing all positions of every pair of products."""
     axes = [
-        [
-            LoopAxis(d.size, d.steps, int(b), tuple((n, 2 if gap < threshold else 0) for n, gap in d.lanes))
-            for b in below
-        ]
-        for d, (below, _) in zip(dims, products, strict=True)
+        [LoopAxis(d.size, d.steps, b, tuple((n, 2 if gap < threshold else 0) for n, gap in d.lanes)) for b in each]
+        for d, each in zip(dims, below, strict=True)
     ]
     listed = [listed_sizes(o, f, window) for o in axes[0] for f in axes[1]]
     found = np.zeros((2, max(len(sizes) for sizes, _ in listed), len(listed)))

@@ -44,6 +44,12 @@ class Grid:
         """How many products of a dimension occur."""
         return self.start[dim + 1] - self.start[dim]
 
+    @cached_property
+    def below(self) -> list[tuple[int, ...]]:
+        """Per dimension, its products as whole numbers."""
+        products: list[int] = self.products[0].astype(np.int64).tolist()
+        return [tuple(products[start:stop]) for start, stop in pairwise(self.start)]
+
     def of(self, dim: Dim) -> Floats:
         """(2, count) the products of a dimension, and the steps outside of each."""
         return self.products[:, self.start[dim] : self.start[dim + 1]]

@@ -67,8 +67,12 @@ class LaneBursts:
         #: dimensions with lanes, or with steps that do nothing
         self.dims = {i: unrolled_dim(self.nest, gaps, d) for i, d in dims.items()}
 
-    def _dim(self, dim: Dim) -> UnrolledDim:
-        return self.dims.get(int(dim)) or unrolled_dim(self.nest, self.gaps, dim)
+    def dim(self, dim: Dim) -> UnrolledDim:
+        """A dimension with the operand's lanes."""
+        found = self.dims.get(int(dim))
+        if found is None:
+            found = self.dims[int(dim)] = unrolled_dim(self.nest, self.gaps, dim)
+        return found
 
     def bursts(self) -> Bursts:
         """The bursts: rows are thresholds until here."""
@@ -83,23 +87,21 @@ class LaneBursts:
         counts = [1.0] * len(self.thresholds)
         tables: list[Floats] = []
         for dim in self.grid.plain:
-            products = self.grid.grid.of(dim)
             unrolled = self.dims.get(int(dim))
             if unrolled is not None and unrolled.remainder:
-                tables.append(plain_sizes(unrolled, products, self.thresholds))
+                tables.append(plain_sizes(unrolled, self.grid.grid.below[dim]))
                 continue
             if unrolled is not None:
                 sizes = [s * i for s, i in zip(sizes, unrolled.inside, strict=True)]
                 counts = [c * o for c, o in zip(counts, unrolled.outside, strict=True)]
-            tables.append(products[:, None, None])
+            tables.append(self.grid.grid.of(dim)[:, None, None])
         for axis in self.grid.operand.windows:
             o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
-            shape = self.nest.strides[axis], self.nest.dilations[axis], self.nest.pads[axis], self.nest.inputs[axis]
-            outputs, kernels = (self.grid.grid.of(d) for d in (o, f))
-            tables.append(window_sizes((self._dim(o), self._dim(f)), (outputs, kernels), shape, self.thresholds))
+            below = self.grid.grid.below[o], self.grid.grid.below[f]
+            tables.append(window_sizes((self.dim(o), self.dim(f)), below, self.nest.window_shape(axis)))
         found = np.array((sizes, counts))[:, :, None, None]
         for table in tables:
-            found = _combined(found, table)
+            found = outer_entries(found, table)
         return found[0], found[1]
 
     def _idle(self) -> tuple[Floats, Floats]:
@@ -121,7 +123,7 @@ class LaneBursts:
         With ``first_of_gap`` only the instances at the first of the lanes of that gap count.
         """
         products = self.grid.grid.of(dim)
-        unrolled = self._dim(dim)
+        unrolled = self.dim(dim)
         found = np.empty((2, len(self.thresholds), products.shape[1]))
         full_stays, full_steps = np.divmod(unrolled.full_steps, products[0])
         for t in self.thresholds:
@@ -156,10 +158,10 @@ def _outer_rows(found: Floats, more: Floats) -> Floats:
     return (found[:, :, None] * more[:, None, :]).reshape(len(found), -1)
 
 
-def _combined(found: Floats, more: Floats) -> Floats:
-    """Sizes and counts (2, thresholds, entries, products) of independent axes together."""
+def outer_entries(found: Floats, more: Floats) -> Floats:
+    """Sizes and counts (kinds, thresholds, entries, products) of independent axes together."""
     if found.shape[2:] == (1, 1) or more.shape[2:] == (1, 1):
         return found * more
-    _, rows, entries, products = found.shape
+    kinds, rows, entries, products = found.shape
     both = found[:, :, :, None, :, None] * more[:, :, None, :, None, :]
-    return both.reshape(2, rows, entries * more.shape[2], products * more.shape[3])
+    return both.reshape(kinds, rows, entries * more.shape[2], products * more.shape[3])

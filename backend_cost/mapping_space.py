@@ -121,7 +121,7 @@ class MappingSpace:
     @cached_property
     def times(self) -> TimeTables:
         """Durations of steps and transfers at all points."""
-        return TimeTables(self.tables, self.lattice.points)
+        return TimeTables(self.tables)
 
     @cached_property
     def by_cut(self) -> CutTable:

@@ -126,6 +126,10 @@ class Nest:
         """Dimensions with steps in which nothing works."""
         return tuple(d for d in Dim if self.steps and self.steps[d] > self.fewest_steps[d])
 
+    def window_shape(self, axis: Axis) -> tuple[int, int, int, int]:
+        """How the loops of an axis slide: stride, dilation, padding before, input extent."""
+        return self.strides[axis], self.dilations[axis], self.pads[axis], self.inputs[axis]
+
     def with_steps(self, steps: Sizes) -> Nest:
         """The same nest with other loop sizes in time.
 

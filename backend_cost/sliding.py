@@ -15,7 +15,7 @@ from math import ceil
 
 import numpy as np
 
-from dfc.backend_cost.bursts import BurstCounter, Ints
+from dfc.backend_cost.bursts import DimLister, Ints
 from dfc.backend_cost.evaluate import Batch, coupled_words
 from dfc.backend_cost.nest import Loop, Mapping
 from dfc.backend_cost.tables import Bools, Tables
@@ -31,7 +31,7 @@ Kept = Counter[tuple[int, int]]
 class _AxisSets:
     """The positions that instances touch along one axis (a dimension, or a window's two), per outer position."""
 
-    def __init__(self, counter: BurstCounter, dims: tuple[Dim, ...], below: dict[Dim, int], boundary: int):
+    def __init__(self, counter: DimLister, dims: tuple[Dim, ...], below: dict[Dim, int], boundary: int):
         self.dims = dims
         operand = counter.operand
         self.relevant = dims[0] in operand.dims
@@ -133,7 +133,7 @@ class NewBursts:
         return sum(ceil(n * bits / step) * step / width * times for n, times in side.items() if n > 0)
 
 
-def new_bursts(counter: BurstCounter, boundary: int, inner: dict[Dim, int], beyond: list[tuple[Dim, int]]) -> NewBursts:
+def new_bursts(counter: DimLister, boundary: int, inner: dict[Dim, int], beyond: list[tuple[Dim, int]]) -> NewBursts:
     """Count the bursts of an input whose memory below ``boundary`` fetches only what is new.
 
     inner: products of the loops inside the (effective) cut per dimension; beyond: the other loops, innermost first.
@@ -200,7 +200,7 @@ def sliding_words(tables: Tables, mapping: Mapping, cuts: tuple[Ints, ...]) -> d
         for a in range(1, len(operand.memories)):
             if operand.is_output or operand.bits == 0 or not tables.arch.memories[operand.memories[a - 1]].fetch_new:
                 continue
-            counter = BurstCounter(tables.nest, operand, tables.arch, tables.points)
+            counter = DimLister(tables.nest, operand, tables.arch)
             inside = int(cut[0, a - 1])
             inner = dict.fromkeys(Dim, 1)
             for loop in mapping.loops[:inside]:

@@ -107,8 +107,8 @@ class UnrolledDim:
     size: int
     steps: int
     lanes: tuple[tuple[int, int], ...]
-    inside: list[int]
-    outside: list[int]
+    inside: tuple[int, ...]
+    outside: tuple[int, ...]
     remainder: int
 
     def split(self, threshold: int) -> tuple[tuple[int, bool], ...]:
@@ -118,12 +118,17 @@ class UnrolledDim:
     @property
     def full_steps(self) -> int:
         """Steps in which all lanes work; they come first."""
-        return self.size // prod(n for n, _ in self.lanes)
+        return self.size // self.lane_count
+
+    @property
+    def lane_count(self) -> int:
+        """All lanes."""
+        return prod([n for n, _ in self.lanes])
 
     @property
     def idles(self) -> bool:
         """Whether there are steps in which no lane works: these come last."""
-        return self.remainder >= prod(n for n, _ in self.lanes)
+        return self.remainder >= self.lane_count
 
     def next_step(self, threshold: int, only_first: int = -1) -> tuple[tuple[int, int], ...]:
         """Instances in the step after the full ones, as (lanes in use, instances).
@@ -131,7 +136,7 @@ class UnrolledDim:
         With ``only_first`` only the instances at the first of the lanes of that gap count.
         """
         lanes = tuple((n, 2 if gap < threshold else 1 if gap == only_first else 0) for n, gap in self.lanes)
-        return _next_step(lanes, self.size % prod(n for n, _ in lanes))
+        return _next_step(lanes, self.size % self.lane_count)
 
 
 @lru_cache(maxsize=4096)
@@ -154,6 +159,6 @@ def unrolled_dim(nest: Nest, gaps: Gaps, dim: Dim) -> UnrolledDim:
         total *= n
         for t in range(gap + 1, len(gaps)):
             inside[t] *= n
-    outside = [total // i for i in inside]
+    outside = tuple(total // i for i in inside)
     remainder = total * nest.temporal[dim] - nest.sizes[dim]
-    return UnrolledDim(nest.sizes[dim], nest.temporal[dim], tuple(lanes), inside, outside, remainder)
+    return UnrolledDim(nest.sizes[dim], nest.temporal[dim], tuple(lanes), tuple(inside), outside, remainder)

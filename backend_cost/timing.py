@@ -55,39 +55,25 @@ def exact_latency(
     """Cycles of each mapping; ``cuts`` are the effective ones, ``double`` (mappings, memories) per operand.
 
     ``free`` ports are infinitely wide: transfers take no time there and keep no other waiting. ``times`` are those of
-    all the tables' points, where many calls share them; its free ports count then.
+    the tables, where many calls share them; its free ports count then.
     """
     if not len(batch.point):
         return ExactLatency(tables.total_cycles, *(np.zeros(0) for _ in range(3)))
-    place: Ints | None = None
-    if times is None:
-        times, place = _times_of(tables, batch, cuts, free)
+    times = times or TimeTables(tables, free)
     if not times.boundaries:
         running = np.full(len(batch.point), _steps_alone(times))
         return ExactLatency(tables.total_cycles, running, np.zeros_like(running), np.zeros_like(running))
-    found = compiled_cycles(times, batch, cuts, double, place) if compiled else None
-    running, loading, offloading = found or _plain_cycles(times, batch, cuts, double, place)
+    found = compiled_cycles(times, batch, cuts, double) if compiled else None
+    running, loading, offloading = found or _plain_cycles(times, batch, cuts, double)
     return ExactLatency(tables.total_cycles, running, loading, offloading)
 
 
-def _times_of(tables: Tables, batch: Batch, cuts: tuple[Ints, ...], free: frozenset[Port]) -> tuple[TimeTables, Ints]:
-    """The times of those points where the mappings are cut, and where each of the tables' points stands among them."""
-    rows = np.arange(len(batch.point))[:, None]
-    seen = np.zeros(len(tables.points), dtype=bool)
-    seen[batch.point[rows, np.concatenate(cuts, axis=1)]] = True
-    used = np.flatnonzero(seen)
-    place = np.zeros(len(tables.points), dtype=np.int64)
-    place[used] = np.arange(len(used))
-    return TimeTables(tables, tables.points[used], free), place
-
-
 def _plain_cycles(
-    times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], place: Ints | None
+    times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]
 ) -> tuple[Floats, Floats, Floats]:
     """(running, loading, offloading) of each mapping, without compiled code."""
-    at_point = np.arange(len(times.tables.points)) if place is None else place
     parts = [
-        Rows(times, batch.take(rows), tuple(c[rows] for c in cuts), tuple(d[rows] for d in double), at_point).run()
+        Rows(times, batch.take(rows), tuple(c[rows] for c in cuts), tuple(d[rows] for d in double)).run()
         for rows in np.split(np.arange(len(batch.point)), range(_CHUNK, len(batch.point), _CHUNK))
     ]
     running, loading, offloading = (np.concatenate(found) for found in zip(*parts, strict=True))

@@ -13,7 +13,8 @@ import numpy as np
 
 from dfc.backend_cost.evaluate import Batch
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
-from dfc.backend_cost.timing_tables import BoundaryTimes, Port, TimeTables, Transfer
+from dfc.backend_cost.timing_rows import APART, AT_ENDS, CONTESTED, HIDDEN, RESERVE
+from dfc.backend_cost.timing_tables import Port, TimeTables
 
 try:
     from dfc.backend_cost import _timing
@@ -22,8 +23,6 @@ except ImportError:  # installed without a compiler
 
 _found: ModuleType | None = _timing
 COMPILED = _found is not None
-
-_IDENTITY = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,6 @@ class _FlatTimes:
 _FLAT: WeakKeyDictionary[TimeTables, _FlatTimes] = WeakKeyDictionary()
 
 
-def _transfers(times: BoundaryTimes) -> list[tuple[int, Transfer]]:
-    return [(kind, t) for kind, t in enumerate((times.fetch, times.back, times.up)) if t is not None]
-
-
 def _steps(times: TimeTables, ports: list[Port]) -> list[float]:
     found: list[float] = []
     for returning in (False, True):
@@ -56,25 +51,22 @@ def _flat(times: TimeTables) -> _FlatTimes:
     known = _FLAT.get(times)
     if known is not None:
         return known
-    flows = [(i, b.operand, kind, t) for i, b in enumerate(times.boundaries) for kind, t in _transfers(b)]
-    ports = sorted({p for _, _, _, t in flows for p in t.ports})
+    flows, ports, pairs = times.flows, times.ports, times.pairs
     number = {p: i for i, p in enumerate(ports)}
-    sets = [(operand, t.ports, set(t.ports)) for _, operand, _, t in flows]
-    contested = [any(mine & other and o != p for p, _, other in sets) for o, _, mine in sets]
-    pairs = sorted({f for _, f, mine in sets if any(mine & other and f != g for _, g, other in sets)})
-    first = np.cumsum([0, *(len(t.operand.memories) for t in times.tables.operands)])
-    operands = len(times.tables.operands)
-    layout = [len(times.boundaries), operands, len(flows), len(ports), len(pairs), int(first[-1])]
+    first = np.cumsum([0, *(len(t.operand.memories) for t in times.tables.operands)]).tolist()
+    layout = [len(times.boundaries), len(times.tables.operands), len(flows), len(ports), len(pairs), first[-1]]
     for b in times.boundaries:
-        layout += [b.operand, b.boundary, int(first[b.operand]) + b.boundary - 1]
-    for (i, _, kind, t), meets in zip(flows, contested, strict=True):
-        layout += [i, kind, *(number[p] for p in t.ports), meets]
+        layout += [b.operand, b.boundary, first[b.operand] + b.boundary - 1]
+    for f in flows:
+        layout += [f.boundary, f.kind, *(number[p] for p in f.ports), f.contested]
     for pair in pairs:
         layout += [number[p] for p in pair]
-    nothing = np.zeros(len(flows[0][3].cycles))
+    moved = [t for b in times.boundaries for _, t in b.transfers]
+    nothing = np.zeros(len(moved[0].cycles))
     shares = [nothing if b.back is None else b.back.share for b in times.boundaries]
-    values = np.stack([*(t.cycles * t.share for _, _, _, t in flows), *shares], axis=1)
-    numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles)]
+    values = np.stack([*(t.cycles * t.share for t in moved), *shares], axis=1)
+    fitted = [APART, AT_ENDS, HIDDEN, CONTESTED, RESERVE]
+    numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles), *fitted]
     flat = _FlatTimes(
         np.array(layout, dtype=np.int64),
         np.array(numbers + _steps(times, ports)),
@@ -92,12 +84,9 @@ def _small(counts: list[int]) -> bool:
 
 
 def compiled_cycles(
-    times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], at_point: Ints | None
+    times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]
 ) -> tuple[Floats, Floats, Floats] | None:
-    """(running, loading, offloading) of each mapping, as ``Rows.run``; None where compiled code cannot tell.
-
-    ``at_point`` says where in ``times`` each of the tables' points stands; None: the points are the same.
-    """
+    """(running, loading, offloading) of each mapping, as ``Rows.run``; None where compiled code cannot tell."""
     if _timing is None or not (flat := _flat(times)).small:
         return None
     found = np.empty((3, len(batch.point)))
@@ -108,7 +97,6 @@ def compiled_cycles(
             flat.values,
             times.tables.stays,
             times.tables.cycles,
-            _IDENTITY if at_point is None else at_point,
             np.ascontiguousarray(batch.point, dtype=np.int64),
             np.concatenate(cuts, axis=1, dtype=np.int64),
             np.concatenate(double, axis=1, dtype=bool),

@@ -7,7 +7,7 @@ busiest port carries, and than what two buffers in each of several memories can 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,23 +16,11 @@ from dfc.backend_cost.tables import Bools, Floats, Ints
 from dfc.backend_cost.timing_tables import Port, TimeTables
 
 #: of what two ports of a transfer carry apart from it, the share beyond the longer that keeps it waiting
-_APART = 0.5
+APART = 0.5
 #: of what a port is behind, the share that the first and the last stay take over: filling and draining count it, too
-_AT_ENDS = 0.25
+AT_ENDS = 0.25
 #: the reserve for what the order of transfers costs: of hidden and of contested cycles, and at most of the latency
-_HIDDEN, _CONTESTED, _RESERVE = 0.2, 0.03, 0.04
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """One kind of transfer across one boundary: 0 into the array, 1 sums coming back, 2 out of it."""
-
-    boundary: int  # in the list of all operands' boundaries
-    kind: int
-    operand: int
-    level: int  # the boundary on the operand's path
-    ports: tuple[Port, ...]
-    contested: bool = False  # whether another operand moves on one of the ports
+HIDDEN, CONTESTED, RESERVE = 0.2, 0.03, 0.04
 
 
 @dataclass
@@ -52,10 +40,7 @@ class Rows:
     steps are those in which anything works, and durations are means over these; the other steps take a cycle each.
     """
 
-    def __init__(
-        self, times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...], at_point: Ints
-    ):
-        """``at_point`` says where in ``times`` each of the tables' points stands."""
+    def __init__(self, times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]):
         self.times = times
         rows = np.arange(len(batch.point))
         found = times.boundaries
@@ -74,27 +59,21 @@ class Rows:
         self.single = [~double[b.operand][:, b.boundary - 1] for b in found]
         self.of_operand = [[i for i, b in enumerate(found) if b.operand == o] for o in range(len(cuts))]
         self.share = np.full(self.size, times.step_share)
-        self._find_flows([at_point[p] for p in points])
+        self._find_flows(points)
         self.chained = [self._chained(b) for b in range(self.count)]
         self.hidden = self._hidden()
 
     def _find_flows(self, at: list[Ints]) -> None:
-        found = [
-            (_Flow(i, kind, b.operand, b.boundary, t.ports), t.cycles[p] * t.share[p])
-            for i, (b, p) in enumerate(zip(self.times.boundaries, at, strict=True))
-            for kind, t in enumerate((b.fetch, b.back, b.up))
-            if t is not None
-        ]
-        self.cycles = [cycles for _, cycles in found]  # per flow, mean per stay
-        flows = [flow for flow, _ in found]
-        self.flows = [replace(f, contested=any(_meet(f, g) and f.operand != g.operand for g in flows)) for f in flows]
+        by_kind = [dict(b.transfers) for b in self.times.boundaries]
+        self.flows = self.times.flows
+        moved = [(by_kind[f.boundary][f.kind], at[f.boundary]) for f in self.flows]
+        self.cycles = [t.cycles[p] * t.share[p] for t, p in moved]  # per flow, mean per stay
         for b, p in zip(self.times.boundaries, at, strict=True):
             if b.back is not None:
                 self.share = np.maximum(self.share, b.back.share[p])
-        self.ports = sorted({p for f in flows for p in f.ports})
-        self.users = {p: [i for i, f in enumerate(flows) if p in f.ports] for p in self.ports}
-        #: ports of a transfer one of which serves transfers with other ports, too: only then does the pair matter
-        self.pairs = sorted({f.ports for f in flows if any(_meet(f, g) and f.ports != g.ports for g in flows)})
+        self.ports = self.times.ports
+        self.users = {p: [i for i, f in enumerate(self.flows) if p in f.ports] for p in self.ports}
+        self.pairs = self.times.pairs
 
     def _chained(self, change: int) -> list[Bools]:
         """Boundaries that nothing hides when ``change`` does: of each operand from its outermost single buffer inwards.
@@ -197,14 +176,14 @@ class Rows:
             busy = share * busy_with + (1 - share) * busy
         # the first stay is filled, not changed to
         running = np.maximum(running - first, busy.max(axis=0) - fill - drain)
-        return running + np.minimum(self._uncertain(), _RESERVE * (running + fill + drain)), fill, drain
+        return running + np.minimum(self._uncertain(), RESERVE * (running + fill + drain)), fill, drain
 
     def _uncertain(self) -> Floats:
         """The reserve: shares of the cycles that are taken to be hidden, and of those that meet other operands'."""
         found = np.zeros(self.size)
         for f, c in zip(self.flows, self.cycles, strict=True):
             stays = self.stays[f.boundary]
-            weight = np.where(self.single[f.boundary], _CONTESTED if f.contested else 0.0, _HIDDEN)
+            weight = np.where(self.single[f.boundary], CONTESTED if f.contested else 0.0, HIDDEN)
             found += c * stays * weight * (stays > 1)
         return found
 
@@ -268,7 +247,7 @@ class Rows:
         ends = self._at_ends(cycles, names, late)
         at_ends = np.minimum(block.added, np.maximum(0, ends - known))
         idle = self.times.tables.total_cycles - before * period
-        return block.cycles * before + idle - _AT_ENDS * at_ends, known, block.load * before
+        return block.cycles * before + idle - AT_ENDS * at_ends, known, block.load * before
 
     def _at_ends(self, cycles: list[Floats], names: list[Port], port: Ints) -> Floats:
         """Cycles of one stay of everything on one port."""
@@ -276,10 +255,6 @@ class Rows:
         carried = np.stack([sum((cycles[i] for i in self.users.get(p, [])), nothing) for p in names])
         found: Floats = np.take_along_axis(carried, port[None, :], axis=0)[0]
         return found
-
-
-def _meet(f: _Flow, g: _Flow) -> bool:
-    return bool(set(f.ports) & set(g.ports))
 
 
 class _Pairs:
@@ -300,7 +275,7 @@ class _Pairs:
         for k, touched in enumerate(self.touched):
             self.load[k] = self.load[k] * ratio + touched[j]
             self.needed[k] = self.needing[k][j] | (self.needed[k] & same)
-            longer = bound + _APART * np.maximum(0, self.load[k] - bound)
+            longer = bound + APART * np.maximum(0, self.load[k] - bound)
             bound = np.where(self.needed[k], longer, bound)
         return bound
 

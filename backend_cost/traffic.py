@@ -147,10 +147,15 @@ class Traffic:
         return self._elements if self.model.whole_lanes else self._elements[len(self.memories) : -1]
 
     @cached_property
+    def counter(self) -> LaneBursts:
+        """What counts lane by lane."""
+        return LaneBursts(self.grid, self.gaps)
+
+    @cached_property
     def bursts(self) -> Bursts:
         """What crosses the boundaries."""
         if self.model.whole_lanes:
-            return LaneBursts(self.grid, self.gaps).bursts()
+            return self.counter.bursts()
         n = len(self.memories)
         return reference_bursts(self.grid, self.lanes, self.units, self._elements[:n], self._elements[-1])
 
@@ -275,8 +280,7 @@ class Traffic:
         """Boundary above which an unrolled reduction makes sums start from zero -> how often, per point."""
         if not (self.operand.is_output and self.model.whole_lanes and self.model.first_sum_free):
             return {}
-        counter = LaneBursts(self.grid, self.gaps)
-        found = ((g, counter.fresh_starts(g)) for g in range(1, len(self.memories)))
+        found = ((g, self.counter.fresh_starts(g)) for g in range(1, len(self.memories)))
         return {g: starts.take(self.grid.idle_place) for g, starts in found if starts is not None}
 
     # ---- time --------------------------------------------------------------------------------------------------

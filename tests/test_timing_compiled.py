@@ -87,7 +87,7 @@ def test_cycles_and_buffers() -> None:
         double = plain if number % 3 == 0 else tuple(random.random(c.shape) < 0.5 for c in cuts)
         ports = [(m, p) for m, memory in enumerate(case.arch.memories) for p in range(len(memory.ports))]
         free = frozenset(p for p in ports if number % 2 and random.random() < 0.3)
-        times = TimeTables(tables, tables.points, free)
+        times = TimeTables(tables, free)
         found = exact_latency(tables, batch, cuts, double, free)
         assert_equal(found, exact_latency(tables, batch, cuts, double, free, compiled=False))
         assert_equal(found, exact_latency(tables, batch, cuts, double, times=times))
@@ -98,7 +98,7 @@ def test_cycles_and_buffers() -> None:
         seen["cases"] += 1
         seen["idle"] += bool(case.nest.idling)
         seen["free"] += bool(free)
-        seen["compiled"] += bool(times.boundaries) and compiled_cycles(times, batch, cuts, double, None) is not None
+        seen["compiled"] += bool(times.boundaries) and compiled_cycles(times, batch, cuts, double) is not None
         seen["stalls"] += bool((found.running_cycles > found.ideal_cycles).any())
         seen["sums come back"] += any(b.back is not None and b.back.share.any() for b in times.boundaries)
 
@@ -115,7 +115,7 @@ def one_case() -> tuple[Tables, Batch]:
     @given(cases())
     def draw(case: Case) -> None:
         tables, batch = tables_of(case, np.random.default_rng(0))
-        if TimeTables(tables, tables.points).boundaries and batch.point.shape[1] > 2:
+        if TimeTables(tables).boundaries and batch.point.shape[1] > 2:
             found.append((tables, batch))
 
     draw()
@@ -128,7 +128,7 @@ def test_what_does_not_belong_together_is_refused(kind: str) -> None:
     tables, batch = one_case()
     cuts = effective_cuts(tables, batch)
     double = granted_buffers(tables, batch, cuts)
-    times, place = TimeTables(tables, tables.points), None
+    times = TimeTables(tables)
     if kind in ("cut", "negative cut"):
         cuts = tuple(np.full_like(c, 1000 if kind == "cut" else -1) for c in cuts)
     elif kind == "point":
@@ -138,9 +138,9 @@ def test_what_does_not_belong_together_is_refused(kind: str) -> None:
     elif kind == "flags":
         double = tuple(d[:-1] for d in double)
     else:
-        place = np.full(len(tables.points), len(tables.points))
+        times = TimeTables(replace(tables, points=tables.points[:-1]))
     with pytest.raises(ValueError, match="belong together"):
-        compiled_cycles(times, batch, cuts, double, place)
+        compiled_cycles(times, batch, cuts, double)
     if kind in ("cut", "negative cut", "point"):
         with pytest.raises(ValueError, match="belong together"):
             compiled_grants(tables, batch, cuts)
