@@ -15,6 +15,9 @@ from dfc.backend_cost.tables import Bools, Floats, Ints, Link, Tables
 from dfc.hwdsl.arch import Move
 from dfc.ir import Dim
 
+#: mappings that are looked at one after the other: NumPy would take longer
+_FEW = 4
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -57,6 +60,8 @@ class Latency:
 
 def effective_cuts(tables: Tables, batch: Batch) -> tuple[Ints, ...]:
     """Cuts moved outwards over loops that do not change what the memory holds (stationary merge-down, B.e.2)."""
+    if len(batch.loop_dim) <= _FEW:
+        return _effective_rows(tables, batch)
     moved: list[Ints] = []
     by_position = np.ascontiguousarray(batch.loop_dim.T)
     loops = len(by_position)
@@ -67,6 +72,20 @@ def effective_cuts(tables: Tables, batch: Batch) -> tuple[Ints, ...]:
         for i in range(loops - 1, -1, -1):
             skip[i] = np.where(idle[i], skip[i + 1], i)
         moved.append(np.stack([skip[cut, rows] for cut in cuts.T], axis=1).astype(np.int64))
+    return tuple(moved)
+
+
+def _effective_rows(tables: Tables, batch: Batch) -> tuple[Ints, ...]:
+    """The same for few mappings, one after the other."""
+    loops = batch.loop_dim.tolist()
+    moved: list[Ints] = []
+    for table, cuts in zip(tables.operands, batch.cuts, strict=True):
+        addressed = frozenset(map(int, table.operand.dims))
+        rows: list[list[int]] = []
+        for dims, row in zip(loops, cuts.tolist(), strict=True):
+            beyond = [i for i, dim in enumerate(dims) if dim in addressed]
+            rows.append([next((i for i in beyond if i >= cut), len(dims)) for cut in row])
+        moved.append(np.array(rows, dtype=np.int64).reshape(cuts.shape))
     return tuple(moved)
 
 

@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """Which products occur.
 
@@ -181,31 +181,24 @@ def _outer(found: Floats, more: Floats) -> Floats:
     return (found[:, :, None] * more[:, None, :]).reshape(len(found), -1)
 
 
-def operand_grids(grid: Grid, nest: Nest) -> list[OperandGrid]:
-    """The grid as each operand of a nest sees it."""
+def operand_grid(grid: Grid, nest: Nest, operand: NestOperand) -> OperandGrid:
+    """The grid as an operand of a nest sees it."""
     running = [d for d in Dim if nest.sizes[d] > 1 or d in nest.idling]
-    counts = [grid.count(d) for d in Dim]
-    weights: list[list[int]] = []
-    parts: list[tuple[tuple[Dim, ...], tuple[Dim, ...], int]] = []
-    for operand in nest.operands:
-        paired = [d for a in operand.windows for d in (OUTPUT_DIM[a], KERNEL_DIM[a])]
-        plain = tuple(d for d in running if d in operand.dims and d not in paired)
-        idle = tuple(d for d in running if d not in operand.dims)
-        idle_count = prod(counts[d] for d in idle)
-        parts.append((plain, idle, idle_count))
-        addressed, both = [0] * len(counts), [0] * len(counts)
-        here, total = 1, idle_count
-        for dim in reversed([*plain, *paired]):
-            addressed[dim], both[dim] = here, total
-            here *= counts[dim]
-            total *= counts[dim]
-        here = 1
-        for dim in reversed(idle):
-            both[dim] = here
-            here *= counts[dim]
-        weights += [addressed, both]
-    places: Ints = (np.array(weights, dtype=float)[:, grid.running] @ grid.place).astype(np.int64)
-    return [
-        OperandGrid(grid, nest, operand, plain, idle, count, places[2 * i], places[2 * i + 1])
-        for i, (operand, (plain, idle, count)) in enumerate(zip(nest.operands, parts, strict=True))
-    ]
+    counts = [stop - start for start, stop in pairwise(grid.start)]
+    paired = [d for a in operand.windows for d in (OUTPUT_DIM[a], KERNEL_DIM[a])]
+    plain = tuple(d for d in running if d in operand.dims and d not in paired)
+    idle = tuple(d for d in running if d not in operand.dims)
+    idle_count = prod([counts[d] for d in idle])
+    addressed, both = [0] * len(counts), [0] * len(counts)
+    here, total = 1, idle_count
+    for dim in reversed([*plain, *paired]):
+        addressed[dim], both[dim] = here, total
+        here *= counts[dim]
+        total *= counts[dim]
+    here = 1
+    for dim in reversed(idle):
+        both[dim] = here
+        here *= counts[dim]
+    weights = np.array((addressed, both), dtype=float)
+    places: Ints = (weights[:, grid.running] @ grid.place).astype(np.int64)
+    return OperandGrid(grid, nest, operand, plain, idle, idle_count, places[0], places[1])

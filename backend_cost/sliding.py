@@ -180,10 +180,11 @@ def mapping_words(
     found: dict[tuple[int, int, Move], float] = {}
     for table, cut in zip(tables.operands, cuts, strict=True):
         for link in table.links:
-            at = batch.point[0, cut[0, link.boundary - 1]] if link.boundary else batch.point[0, 0]
-            found[link.operand, link.boundary, link.move] = float(
-                link.words[at] - np.sum(coupled_words(link, batch, cut))
-            )
+            at = int(batch.point[0, cut[0, link.boundary - 1] if link.boundary else 0])
+            words = link.words_at(at)
+            if link.coupled:
+                words = float(words - np.sum(coupled_words(link, batch, cut)))
+            found[link.operand, link.boundary, link.move] = words
     return found | sliding_words(tables, mapping, cuts)
 
 

@@ -152,13 +152,12 @@ def _next_step(lanes: tuple[tuple[int, int], ...], valid: int) -> tuple[tuple[in
 
 def unrolled_dim(nest: Nest, gaps: Gaps, dim: Dim) -> UnrolledDim:
     """A dimension of a nest on the gaps of an operand, for the thresholds 0 to the number of its memories."""
-    lanes = [(u.lanes, g) for u in nest.unrolled if u.loop is dim for g, gap in enumerate(gaps) if u in gap]
-    total = 1
-    inside = [1] * len(gaps)
-    for n, gap in lanes:
-        total *= n
-        for t in range(gap + 1, len(gaps)):
-            inside[t] *= n
-    outside = tuple(total // i for i in inside)
-    remainder = total * nest.temporal[dim] - nest.sizes[dim]
-    return UnrolledDim(nest.sizes[dim], nest.temporal[dim], tuple(lanes), tuple(inside), outside, remainder)
+    lanes = tuple([(u.lanes, g) for u in nest.unrolled if u.loop is dim for g, gap in enumerate(gaps) if u in gap])
+    return _unrolled_dim(nest.sizes[dim], nest.temporal[dim], lanes, len(gaps))
+
+
+@lru_cache(maxsize=4096)
+def _unrolled_dim(size: int, steps: int, lanes: tuple[tuple[int, int], ...], gaps: int) -> UnrolledDim:
+    total = prod(n for n, _ in lanes)
+    inside = tuple(prod(n for n, gap in lanes if gap < t) for t in range(gaps))
+    return UnrolledDim(size, steps, lanes, inside, tuple(total // i for i in inside), total * steps - size)

@@ -40,7 +40,9 @@ def _lengths(dim: UnrolledDim, below: Below) -> tuple[Floats, Floats]:
     last = (full_steps > 0) | bool(busiest.any())
     if not last.any():
         return (inside * products)[:, None], full_stays[None]
-    return np.stack([inside * products, inside * full_steps + busiest], axis=1), np.array((full_stays, last), dtype=float)
+    return np.stack([inside * products, inside * full_steps + busiest], axis=1), np.array(
+        (full_stays, last), dtype=float
+    )
 
 
 def _table(lengths: Floats, counts: Floats) -> Floats:
@@ -73,7 +75,8 @@ def window_longest(dims: tuple[UnrolledDim, UnrolledDim], below: tuple[Below, Be
     largest = {t: _largest(dims, below, window, t) for t in thresholds[1:]}
     pair = _pairs(dims, below)
     return _stacked(
-        [_histogram(pair, largest[a], largest[a + 1]) for a in thresholds[1:-1]], len(below[0]) * len(below[1])
+        [_histogram(pair, largest[a], largest[a + 1]) for a in thresholds[1:-1]],
+        len(below[0]) * len(below[1]),
     )
 
 

@@ -13,25 +13,28 @@ for words and durations only where it ends up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
 
 from dfc.backend_cost.cost_model import DEFINES, CostModel
-from dfc.backend_cost.grid import Bools, Floats, Grid, Ints, grid_of, operand_grids
+from dfc.backend_cost.grid import Bools, Floats, Grid, Ints, grid_of, operand_grid
 from dfc.backend_cost.nest import Nest, NestOperand, Work, spatial_levels
 from dfc.backend_cost.spatial import operand_lanes, unit_counts
-from dfc.backend_cost.traffic import Link, Traffic, edge_facts
+from dfc.backend_cost.traffic import Link, Traffic
 from dfc.hwdsl.arch import Arch
+
+#: operands' tables that are kept: tiles of one layer differ in few of them
+TABLES = 256
 
 __all__ = ["Bools", "CutTable", "Floats", "Ints", "Link", "OperandTable", "Tables", "build_tables"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OperandTable:
-    """An operand's tables over points; ``index`` is its place in the nest."""
+    """An operand's tables over points; ``index`` is its place in the nest. Nests that it is alike in share one."""
 
     operand: NestOperand
     index: int
@@ -62,6 +65,11 @@ class OperandTable:
     def energy_pj(self) -> tuple[Floats, ...]:
         """[a]: energy of all links at boundary a, per point; ``coupled`` words of links are not taken off."""
         return (np.array([self.fixed_pj]), *self.traffic.energy_pj())
+
+    @cached_property
+    def by_cut(self) -> tuple[Floats, Floats]:
+        """(boundaries from 1 on, points) energy of all links, and elements that the memory below holds."""
+        return self.traffic.energy_pj(), self.traffic.elements_held(len(self.operand.memories) - 1)
 
     @property
     def fixed_pj(self) -> float:
@@ -130,19 +138,52 @@ class Tables:
         Energy of sums that start from zero at another boundary (``Link.coupled``) is not taken off.
         """
         rows = [(i, a) for i, o in enumerate(self.operands) for a in range(1, len(o.operand.memories))]
-        shape = len(rows), len(self.points)
-        energy, held = np.empty(shape), np.empty(shape)
-        row = 0
-        for table in self.operands:
-            inner = len(table.operand.memories) - 1
-            if inner:
-                here = slice(row, row := row + inner)
-                table.traffic.energy_pj(out=energy[here])
-                table.traffic.elements_held(inner, out=held[here])
+        parts = [table.by_cut for table in self.operands if len(table.operand.memories) > 1]
+        if not parts:
+            nothing = np.empty((0, len(self.points)))
+            return CutTable((), nothing, nothing.astype(np.int64), nothing.astype(np.int64))
+        energy, held = (np.concatenate(each) for each in zip(*parts, strict=True))
         operands = [self.operands[i].operand for i, _ in rows]
         each = np.array(([o.bits for o in operands], [o.partial_bits for o in operands]), dtype=float)
         bits, partial = (held * each[:, :, None]).astype(np.int64)
         return CutTable(tuple(rows), energy, bits, partial)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An operand of a nest on a chip. Equal where its table is: ``nest`` and ``arch`` themselves are not compared.
+
+    where: which chip and grid; what: all that the operand depends on of the nest.
+    """
+
+    operand: NestOperand
+    index: int
+    units: tuple[int, ...]
+    model: CostModel
+    where: tuple[int, int]
+    what: tuple[object, ...]
+    nest: Nest = field(compare=False)
+    arch: Arch = field(compare=False)
+    grid: Grid = field(compare=False)
+
+    @staticmethod
+    def of(nest: Nest, arch: Arch, model: CostModel, grid: Grid, index: int, units: tuple[int, ...]) -> _Wanted:
+        operand = nest.operands[index]
+        slides = (nest.strides, nest.dilations, nest.pads, nest.inputs) if operand.windows else ()
+        what = (nest.sizes, nest.steps, nest.unrolled, slides)
+        return _Wanted(operand, index, units, model, (id(arch), id(grid)), what, nest, arch, grid)
+
+
+def _operand_table(wanted: _Wanted) -> OperandTable:
+    nest, operand = wanted.nest, wanted.operand
+    gaps = spatial_levels(nest, operand, wanted.arch)
+    lanes = operand_lanes(nest, operand, gaps, whole=False)
+    seen = operand_grid(wanted.grid, nest, operand)
+    traffic = Traffic(seen, wanted.arch, (gaps, lanes, list(wanted.units)), wanted.model)
+    return OperandTable(operand, wanted.index, traffic)
+
+
+_kept_table = lru_cache(maxsize=TABLES)(_operand_table)
 
 
 def build_tables(
@@ -157,15 +198,14 @@ def build_tables(
     """
     if nest.idling and not model.whole_lanes:
         raise ValueError("only a model with whole_lanes prices steps that do nothing")
-    grid = grid or grid_of(points, nest.temporal)
-    gaps = [spatial_levels(nest, o, arch) for o in nest.operands]
-    lanes = [operand_lanes(nest, o, g, whole=False) for o, g in zip(nest.operands, gaps, strict=True)]
-    units = [] if model.whole_lanes else unit_counts(lanes)
-    facts = edge_facts(arch.memories)
-    tables = [
-        OperandTable(seen.operand, i, Traffic(seen, arch, facts, (gaps[i], lanes[i], units[i] if units else []), model))
-        for i, seen in enumerate(operand_grids(grid, nest))
-    ]
+    found = grid or grid_of(points, nest.temporal)
+    units: list[list[int]] = [[] for _ in nest.operands]
+    if not model.whole_lanes:
+        gaps = [spatial_levels(nest, o, arch) for o in nest.operands]
+        units = unit_counts([operand_lanes(nest, o, g, whole=False) for o, g in zip(nest.operands, gaps, strict=True)])
+    wanted = [_Wanted.of(nest, arch, model, found, i, tuple(units[i])) for i in range(len(nest.operands))]
+    # a grid that is given is that of many nests
+    tables = [_kept_table(each) if grid is found else _operand_table(each) for each in wanted]
     operation_pj = arch.array.op_pj if model.op_energy else arch.array.mac_pj
     each = {Work.MAC: arch.array.mac_pj, Work.OPERATION: operation_pj, Work.NOTHING: 0.0}[nest.work]
-    return Tables(nest, arch, points, tuple(tables), each * nest.operations, model, grid)
+    return Tables(nest, arch, points, tuple(tables), each * nest.operations, model, found)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from types import ModuleType
 from weakref import WeakKeyDictionary
 
@@ -14,7 +16,7 @@ import numpy as np
 from dfc.backend_cost.evaluate import Batch
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
 from dfc.backend_cost.timing_rows import APART, AT_ENDS, CONTESTED, HIDDEN, RESERVE
-from dfc.backend_cost.timing_tables import Port, TimeTables
+from dfc.backend_cost.timing_tables import Flow, Port, TimeTables, meeting_pairs, meeting_ports
 
 try:
     from dfc.backend_cost import _timing
@@ -38,7 +40,7 @@ class _FlatTimes:
 _FLAT: WeakKeyDictionary[TimeTables, _FlatTimes] = WeakKeyDictionary()
 
 
-def _steps(times: TimeTables, ports: list[Port]) -> list[float]:
+def _steps(times: TimeTables, ports: tuple[Port, ...]) -> list[float]:
     found: list[float] = []
     for returning in (False, True):
         cycles, busy = times.step_cycles(returning)
@@ -51,16 +53,9 @@ def _flat(times: TimeTables) -> _FlatTimes:
     known = _FLAT.get(times)
     if known is not None:
         return known
-    flows, ports, pairs = times.flows, times.ports, times.pairs
-    number = {p: i for i, p in enumerate(ports)}
-    first = np.cumsum([0, *(len(t.operand.memories) for t in times.tables.operands)]).tolist()
-    layout = [len(times.boundaries), len(times.tables.operands), len(flows), len(ports), len(pairs), first[-1]]
-    for b in times.boundaries:
-        layout += [b.operand, b.boundary, first[b.operand] + b.boundary - 1]
-    for f in flows:
-        layout += [f.boundary, f.kind, *(number[p] for p in f.ports), f.contested]
-    for pair in pairs:
-        layout += [number[p] for p in pair]
+    flows, ports = times.flows, times.ports
+    places = [(b.operand, b.boundary) for b in times.boundaries]
+    layout = _layout(flows, tuple(places), tuple([len(t.operand.memories) for t in times.tables.operands]))
     moved = [t for b in times.boundaries for _, t in b.transfers]
     nothing = np.zeros(len(moved[0].cycles))
     shares = [nothing if b.back is None else b.back.share for b in times.boundaries]
@@ -68,13 +63,29 @@ def _flat(times: TimeTables) -> _FlatTimes:
     fitted = [APART, AT_ENDS, HIDDEN, CONTESTED, RESERVE]
     numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles), *fitted]
     flat = _FlatTimes(
-        np.array(layout, dtype=np.int64),
+        layout,
         np.array(numbers + _steps(times, ports)),
         np.ascontiguousarray(values),
-        _small(layout[:5]),
+        _small(layout[:5].tolist()),
     )
     _FLAT[times] = flat
     return flat
+
+
+@lru_cache(maxsize=256)
+def _layout(flows: tuple[Flow, ...], boundaries: tuple[tuple[int, int], ...], memories: tuple[int, ...]) -> Ints:
+    """What depends on ports alone; ``boundaries`` are (operand, boundary), ``memories`` how many each operand has."""
+    ports, pairs = meeting_ports(flows), meeting_pairs(flows)
+    number = {p: i for i, p in enumerate(ports)}
+    first = [0, *accumulate(memories)]
+    found = [len(boundaries), len(memories), len(flows), len(ports), len(pairs), first[-1]]
+    for operand, boundary in boundaries:
+        found += [operand, boundary, first[operand] + boundary - 1]
+    for f in flows:
+        found += [f.boundary, f.kind, *(number[p] for p in f.ports), f.contested]
+    for pair in pairs:
+        found += [number[p] for p in pair]
+    return np.array(found, dtype=np.int64)
 
 
 def _small(counts: list[int]) -> bool:

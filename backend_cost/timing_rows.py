@@ -249,7 +249,7 @@ class Rows:
         idle = self.times.tables.total_cycles - before * period
         return block.cycles * before + idle - AT_ENDS * at_ends, known, block.load * before
 
-    def _at_ends(self, cycles: list[Floats], names: list[Port], port: Ints) -> Floats:
+    def _at_ends(self, cycles: list[Floats], names: tuple[Port, ...], port: Ints) -> Floats:
         """Cycles of one stay of everything on one port."""
         nothing = np.zeros(self.size)
         carried = np.stack([sum((cycles[i] for i in self.users.get(p, [])), nothing) for p in names])
@@ -286,7 +286,7 @@ class _Rings:
     A transfer can only go on while the block leaves its ports free, and what follows it waits.
     """
 
-    def __init__(self, rows: Rows, cycles: list[Floats], names: list[Port], level: Floats):
+    def __init__(self, rows: Rows, cycles: list[Floats], names: tuple[Port, ...], level: Floats):
         self.rows = rows
         self.ports = [[names.index(p) for p in f.ports] for f in rows.flows]
         self.cycles = cycles

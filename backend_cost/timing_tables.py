@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import inf
 
 import numpy as np
 
 from dfc.backend_cost.lane_bursts import outer_entries
 from dfc.backend_cost.stay_bursts import Touched, plain_longest, step_classes, window_longest
-from dfc.backend_cost.tables import Bools, Floats, OperandTable, Tables
+from dfc.backend_cost.tables import TABLES, Bools, Floats, OperandTable, Tables
 from dfc.hwdsl.arch import Move
 from dfc.ir import KERNEL_DIM, OUTPUT_DIM, Dim
 
@@ -62,6 +62,24 @@ class Flow:
         return bool(set(self.ports) & set(other.ports))
 
 
+@lru_cache(maxsize=256)
+def _contested(flows: tuple[tuple[int, int, int, int, tuple[Port, ...]], ...]) -> tuple[Flow, ...]:
+    found = [Flow(*flow) for flow in flows]
+    return tuple(replace(f, contested=any(f.meets(g) and f.operand != g.operand for g in found)) for f in found)
+
+
+@lru_cache(maxsize=256)
+def meeting_pairs(flows: tuple[Flow, ...]) -> tuple[tuple[Port, ...], ...]:
+    """Ports of a transfer one of which serves transfers with other ports, too: only then does the pair matter."""
+    return tuple(sorted({f.ports for f in flows if any(f.meets(g) and f.ports != g.ports for g in flows)}))
+
+
+@lru_cache(maxsize=256)
+def meeting_ports(flows: tuple[Flow, ...]) -> tuple[Port, ...]:
+    """All ports of transfers."""
+    return tuple(sorted({p for f in flows for p in f.ports}))
+
+
 class TimeTables:
     """Durations of the steps and of all transfers of a nest, per point of its tables."""
 
@@ -69,99 +87,25 @@ class TimeTables:
         """``free`` ports are infinitely wide, and keep nothing waiting."""
         self.tables = tables
         self.free = free
-        self.boundaries: list[BoundaryTimes] = []
-        for index, table in enumerate(tables.operands):
-            if table.operand.bits and len(table.operand.memories) > 1:
-                self.boundaries += self._of_output(index) if table.operand.is_output else self._of_input(index)
-
-    def _port(self, operand: int, level: int, move: Move) -> tuple[Port, float]:
-        """The port of a move at a level, and its width in bits per cycle."""
-        found = self.tables.operands[operand].operand
-        memory = self.tables.arch.memories[found.memories[level]]
-        port = found.memories[level], memory.port_of[found.role, move]
-        return port, inf if port in self.free else memory.width(move)
-
-    # ---- transfers -----------------------------------------------------------------------------------------------
-
-    def _sides(self, operand: int, down: bool) -> list[tuple[tuple[Port, float], tuple[Port, float]]]:
-        """Per boundary the ports and widths of its memories: the upper one's, the lower one's."""
-        moves = (Move.READ_DOWN, Move.WRITE_DOWN) if down else (Move.WRITE_UP, Move.READ_UP)
-        levels = range(1, len(self.tables.operands[operand].operand.memories))
-        return [(self._port(operand, a, moves[0]), self._port(operand, a - 1, moves[1])) for a in levels]
-
-    def _ports(self, operand: int, down: bool) -> list[tuple[Port, ...]]:
-        # a free port serves each transfer by itself: it has a number of its own there
-        return [
-            tuple(
-                (-1 - side, (operand * 64 + a + 1) * 2 + down) if p in self.free else p
-                for side, (p, _) in enumerate(both)
-            )
-            for a, both in enumerate(self._sides(operand, down))
-        ]
-
-    def _mean(self, operand: int, down: bool, bits: list[int], longest: Floats) -> Floats:
-        """(boundaries, addressed) mean cycles of a transfer of elements of so many bits at each boundary."""
-        sides = self._sides(operand, down)
-        widths = np.array([[b, upper[1], lower[1]] for b, (upper, lower) in zip(bits, sides, strict=True)])
-        size, upper, lower = widths.T[..., None, None]
-        fed, feeding, counts = longest
-        cycles = np.maximum(np.ceil(feeding * size / upper), np.ceil(fed * size / lower))
-        mean: Floats = (cycles * counts).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
-        return mean
-
-    def _of_input(self, index: int) -> list[BoundaryTimes]:
-        table = self.tables.operands[index]
-        longest = longest_bursts(table)
-        cycles = self._mean(index, True, [table.operand.bits] * longest.shape[1], longest)
-        cycles = cycles.take(table.traffic.grid.addressed_place, axis=1)
-        always = np.ones(cycles.shape[1])
-        ports = self._ports(index, True)
-        return [
-            BoundaryTimes(index, a + 1, Transfer(each, always, port), None, None)
-            for a, (each, port) in enumerate(zip(cycles, ports, strict=True))
-        ]
-
-    def _of_output(self, index: int) -> list[BoundaryTimes]:
-        table = self.tables.operands[index]
-        operand, grid = table.operand, table.traffic.grid
-        longest = longest_bursts(table)
-        partial = [operand.partial_bits] * longest.shape[1]
-        reduces = table.traffic.lanes.reduces_above
-        final = [operand.partial_bits if reduces[a + 1] else operand.bits for a in range(longest.shape[1])]
-        early = self._mean(index, False, partial, longest)
-        last = early if final == partial else self._mean(index, False, final, longest)
-        back = self._mean(index, True, partial, longest)
-        early, last, back = (m.take(grid.addressed_place, axis=1) for m in (early, last, back))
-        again = ((grid.visits - 1) / grid.visits).take(grid.idle_place)
-        up = early * again + last * (1 - again)
-        always = np.ones(len(again))
-        ports = zip(self._ports(index, True), self._ports(index, False), strict=True)
-        return [
-            BoundaryTimes(index, a + 1, None, Transfer(back[a], again, into), Transfer(up[a], always, out))
-            for a, (into, out) in enumerate(ports)
-        ]
+        self.boundaries = [b for table in tables.operands for b in boundary_times(table, free)]
 
     # ---- how they meet -------------------------------------------------------------------------------------------
 
     @cached_property
-    def flows(self) -> list[Flow]:
+    def flows(self) -> tuple[Flow, ...]:
         """All transfers of all boundaries."""
-        found = [
-            Flow(i, kind, b.operand, b.boundary, t.ports)
-            for i, b in enumerate(self.boundaries)
-            for kind, t in b.transfers
-        ]
-        return [replace(f, contested=any(f.meets(g) and f.operand != g.operand for g in found)) for f in found]
+        each = [(i, b, kind, t.ports) for i, b in enumerate(self.boundaries) for kind, t in b.transfers]
+        return _contested(tuple([(i, kind, b.operand, b.boundary, ports) for i, b, kind, ports in each]))
 
-    @cached_property
-    def pairs(self) -> list[tuple[Port, ...]]:
-        """Ports of a transfer one of which serves transfers with other ports, too: only then does the pair matter."""
-        return sorted({f.ports for f in self.flows if any(f.meets(g) and f.ports != g.ports for g in self.flows)})
+    @property
+    def pairs(self) -> tuple[tuple[Port, ...], ...]:
+        """Ports of transfers where the pair matters."""
+        return meeting_pairs(self.flows)
 
-    @cached_property
-    def ports(self) -> list[Port]:
+    @property
+    def ports(self) -> tuple[Port, ...]:
         """All ports of transfers."""
-        return sorted({p for f in self.flows for p in f.ports})
+        return meeting_ports(self.flows)
 
     # ---- steps ---------------------------------------------------------------------------------------------------
 
@@ -192,7 +136,7 @@ class TimeTables:
                 bits: Floats = np.where(finished, float(operand.bits), float(operand.partial_bits))
                 moves = [(ports, Move.WRITE_UP, bits), (back, Move.READ_DOWN, operand.partial_bits)]
             for found, move, each in moves:
-                port, width = self._port(index, 0, move)
+                port, width = _port(table, 0, move, self.free)
                 cycles: Floats = np.ceil(steps.sizes[index] * each / width)
                 found[port] = found[port] + cycles if port in found else cycles
         return ports, back
@@ -209,6 +153,65 @@ class TimeTables:
         total = float(counts.sum())
         longest = float((np.maximum(1.0, each.max(axis=0)) * counts).sum()) / total
         return longest, dict(zip(ports, ((each * counts).sum(axis=1) / total).tolist(), strict=True))
+
+
+def _port(table: OperandTable, level: int, move: Move, free: frozenset[Port]) -> tuple[Port, float]:
+    """The port of a move at a level, and its width in bits per cycle."""
+    memory = table.traffic.memories[level]
+    port = table.operand.memories[level], memory.port_of[table.operand.role, move]
+    return port, inf if port in free else memory.width(move)
+
+
+class _Way:
+    """One direction across all boundaries of an operand: the ports on both sides, and how wide they are."""
+
+    def __init__(self, table: OperandTable, down: bool, free: frozenset[Port]):
+        upper, lower = (Move.READ_DOWN, Move.WRITE_DOWN) if down else (Move.WRITE_UP, Move.READ_UP)
+        self.widths: list[tuple[float, float]] = []
+        self.ports: list[tuple[Port, ...]] = []
+        for a in range(1, len(table.operand.memories)):
+            sides = _port(table, a, upper, free), _port(table, a - 1, lower, free)
+            self.widths.append((sides[0][1], sides[1][1]))
+            # a free port serves each transfer by itself: it has a number of its own there
+            number = (table.index * 64 + a) * 2 + down
+            self.ports.append(tuple((-1 - i, number) if p in free else p for i, (p, _) in enumerate(sides)))
+
+    def mean(self, bits: list[int], longest: Floats) -> Floats:
+        """(boundaries, addressed) mean cycles of a transfer of elements of so many bits at each boundary."""
+        size = np.array(bits, dtype=float)[:, None, None]
+        upper, lower = np.array(self.widths).T[..., None, None]
+        fed, feeding, counts = longest
+        cycles = np.maximum(np.ceil(feeding * size / upper), np.ceil(fed * size / lower))
+        found: Floats = (cycles * counts).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+        return found
+
+
+@lru_cache(maxsize=TABLES)
+def boundary_times(table: OperandTable, free: frozenset[Port]) -> tuple[BoundaryTimes, ...]:
+    """The transfers at all boundaries of one operand."""
+    operand, grid = table.operand, table.traffic.grid
+    count = len(operand.memories) - 1
+    if not operand.bits or not count:
+        return ()
+    longest = longest_bursts(table)
+    place, down = grid.addressed_place, _Way(table, True, free)
+    always = np.ones(len(place))
+    if not operand.is_output:
+        cycles = down.mean([operand.bits] * count, longest).take(place, axis=1)
+        fetches = [Transfer(each, always, ports) for each, ports in zip(cycles, down.ports, strict=True)]
+        return tuple(BoundaryTimes(table.index, a + 1, fetch, None, None) for a, fetch in enumerate(fetches))
+    up = _Way(table, False, free)
+    partial = [operand.partial_bits] * count
+    final = [operand.partial_bits if above else operand.bits for above in table.traffic.lanes.reduces_above[1:-1]]
+    early, last = up.mean(partial, longest), up.mean(final, longest)
+    early, last, back = (m.take(place, axis=1) for m in (early, last, down.mean(partial, longest)))
+    again = ((grid.visits - 1) / grid.visits).take(grid.idle_place)
+    raised = early * again + last * (1 - again)
+    each = zip(back, down.ports, raised, up.ports, strict=True)
+    return tuple(
+        BoundaryTimes(table.index, a + 1, None, Transfer(b, again, into), Transfer(r, always, out))
+        for a, (b, into, r, out) in enumerate(each)
+    )
 
 
 def longest_bursts(table: OperandTable) -> Floats:

@@ -29,7 +29,7 @@ _OUTPUT_MOVES = (
 _INPUT_MOVES = ((Move.READ_DOWN,), (Move.WRITE_DOWN,))
 #: by whether the operand is an output: (1, sides, kinds) whether the memory reads
 _READS = [np.array([[[int(move.reads) for move in side] for side in moves]]) for moves in (_INPUT_MOVES, _OUTPUT_MOVES)]
-#: (boundaries, sides, 1) the memory at each edge; the last one's stands where boundary 0 has none
+#: (boundaries, sides, 1) the level of the memory at each edge; the last one's stands where boundary 0 has none
 _LEVELS = np.arange(64)[:, None, None] - np.arange(2)[:, None]
 
 
@@ -60,6 +60,16 @@ class Link:
         traffic = self.traffic
         found = [traffic.words_of(a, side, k) * traffic.times_of(a, side, k) for k in self.kinds]
         return found[0] if len(found) == 1 else found[0] + found[1]
+
+    def words_at(self, point: int) -> float:
+        """The same at one point alone."""
+        if "words" in self.__dict__:
+            return float(self.words[point if self.boundary else 0])
+        a, side, traffic = self.boundary, self.side, self.traffic
+        counted, grid = traffic.counted, traffic.grid
+        at, idle = (int(grid.addressed_place[point]), int(grid.idle_place[point])) if a else (0, 0)
+        accesses, share, times = counted.accesses[a, side], counted.share[a, side], counted.times[a, side]
+        return sum([float(accesses[k, at]) * float(share[k]) * float(times[k, idle]) for k in self.kinds])
 
     @cached_property
     def energy_pj(self) -> Floats:
@@ -117,20 +127,15 @@ class Traffic:
         self,
         grid: OperandGrid,
         arch: Arch,
-        facts: Floats,
         lanes: tuple[Gaps, Lanes, list[int]],
         model: CostModel,
     ):
-        """``facts`` are the ``edge_facts`` of the chip's memories."""
         self.grid = grid
         self.operand = grid.operand
-        self.memories = memories = [arch.memories[m] for m in self.operand.memories]
-        self.facts = facts
+        self.memories = [arch.memories[m] for m in self.operand.memories]
         self.model = model
         self.gaps, self.lanes, self.units = lanes
         self.moves = _OUTPUT_MOVES if self.operand.is_output else _INPUT_MOVES
-        path = np.array(self.operand.memories)
-        self._levels: Ints = path[_LEVELS[: len(memories)]]
 
     @cached_property
     def _elements(self) -> Floats:
@@ -170,7 +175,7 @@ class Traffic:
     @cached_property
     def counted(self) -> Counted:
         """Words and energy of all kinds."""
-        edges = self.facts[_READS[self.operand.is_output], self._levels]
+        edges = edge_facts(self.memories)[_READS[self.operand.is_output], _LEVELS[: len(self.memories)]]
         bursts = self.bursts
         times = self._times(bursts)
         n, sides, kinds, idle = times.shape
@@ -248,18 +253,17 @@ class Traffic:
         inner = found.accesses.shape[2]  # the array has no outer edge
         return float((found.accesses[0, _INNER, :, 0] * found.weights[0, :inner, 0]).sum())
 
-    def energy_pj(self, out: Floats | None = None) -> Floats:
+    def energy_pj(self) -> Floats:
         """(boundaries - 1, points) energy of all traffic across each boundary from 1 on."""
         found = self.counted
         n, sides, kinds, addressed = found.accesses.shape
         accesses = found.accesses[1:].reshape(n - 1, sides * kinds, addressed)
         energy = accesses.swapaxes(1, 2) @ found.weights[1:]
-        # all places exist: with "raise" numpy would buffer the output
-        return energy.reshape(n - 1, addressed * energy.shape[2]).take(self.grid.place, axis=1, out=out, mode="clip")
+        return energy.reshape(n - 1, addressed * energy.shape[2]).take(self.grid.place, axis=1)
 
-    def elements_held(self, memories: int, out: Floats | None = None) -> Floats:
+    def elements_held(self, memories: int) -> Floats:
         """(memories, points) elements that the first memories hold, as allocation counts them."""
-        return self.capacity[:memories].take(self.grid.addressed_place, axis=1, out=out, mode="clip")
+        return self.capacity[:memories].take(self.grid.addressed_place, axis=1)
 
     def words_of(self, a: int, side: int, kind: int) -> Floats:
         """(points,) words of one kind in all stays that the addressing dimensions make; of boundary 0 only one."""
