@@ -29,6 +29,8 @@ ROUNDS = 8
 STEPS = 4
 #: orders of the loops between the cuts that are timed where they matter
 ORDERS = 4000
+#: chains that are timed under all kinds of orders in one go
+TOGETHER = 1 << 12
 #: nests of at most so many prime factors are listed to the end, ties and orders of the loops too
 FEW_LOOPS = 6
 
@@ -131,9 +133,12 @@ class MappingSearch:
         parts = [(chains[closed], kind) for kind in kinds]
         if not closed.all():
             parts.append((chains[~closed], Order.STAY))
-        for some, kind in parts:
+        together = [parts] if len(chains) <= TOGETHER else [[part] for part in parts]
+        for group in together:
+            some = np.concatenate([rows for rows, _ in group])
             if len(some):
-                self.offer(_timed(self.space, some, self._kept(self.space.orders(some, kind))))
+                orders = np.concatenate([self.space.orders(rows, kind) for rows, kind in group])
+                self.offer(_timed(self.space, some, self._kept(orders)))
         if exhaust and not played and closed.any():
             self._exhaust(chains[closed])
 

@@ -1,12 +1,14 @@
-"""The latency of the exact model and the second buffers in compiled code: flat arrays for ``_timing.c``.
+"""The latency of the exact model and the second buffers in compiled code: flat arrays for C.
 
-``timing_rows.py`` is the same in NumPy, and used where no compiler was.
+``_timing.c`` is what ``timing_rows.py`` does in NumPy, ``_buffers.c`` the grants of ``timing.py``: those are used where
+no compiler was.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from itertools import accumulate
 from types import ModuleType
 from weakref import WeakKeyDictionary
@@ -18,13 +20,16 @@ from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
 from dfc.backend_cost.timing_rows import APART, AT_ENDS, CONTESTED, HIDDEN, RESERVE
 from dfc.backend_cost.timing_tables import Flow, Port, TimeTables, meeting_pairs, meeting_ports
 
-try:
-    from dfc.backend_cost import _timing
-except ImportError:  # installed without a compiler
-    _timing = None  # type: ignore[assignment]
 
-_found: ModuleType | None = _timing
-COMPILED = _found is not None
+def _load(name: str) -> ModuleType | None:
+    try:
+        return import_module(f"dfc.backend_cost.{name}")
+    except ImportError:  # installed without a compiler
+        return None
+
+
+_timing, _buffers = _load("_timing"), _load("_buffers")
+COMPILED = _timing is not None and _buffers is not None
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def compiled_cycles(
 def compiled_grants(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tuple[Bools, ...] | None:
     """As ``granted_buffers``; None where compiled code cannot tell."""
     memories = [m for t in tables.operands for m in t.operand.memories]
-    if _timing is None or len(memories) > _timing.MOST_HELD:
+    if _buffers is None or len(memories) > _buffers.MOST_HELD:
         return None
     slots = {memory: i for i, memory in enumerate(dict.fromkeys(memories))}
     places = [(slots[m], not level) for t in tables.operands for level, m in enumerate(t.operand.memories)]
@@ -132,7 +137,7 @@ def compiled_grants(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tup
     ]
     found = np.empty((len(batch.point), len(memories)), dtype=bool)
     if len(batch.point):
-        _timing.granted(
+        _buffers.granted(
             np.array(places, dtype=np.int64),
             np.array([m.size_bits for m in chips], dtype=np.float64),
             np.array([min(m.read_bits_per_cycle, m.write_bits_per_cycle) for m in chips], dtype=np.float64),
