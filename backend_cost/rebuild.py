@@ -197,12 +197,16 @@ def _nest(entry: NestEntry, arch: Arch, place: str) -> Nest:
     order = ["OWI".index(o.role.value) for o in operands]
     if order.count(0) != 1 or order != sorted(order):
         raise read.wrong("the operands are not in order", "one output O first, then weights W, then inputs I")
+    unrolled = tuple(_unrolled(u, arch, read) for u in entry.unrolled)
+    for array_dim in arch.array.dims:
+        lanes = prod(u.lanes for u in unrolled if u.array_dim == array_dim.name)
+        read.within(f"the product of all lanes on {array_dim.name}", lanes, 1, array_dim.size)
     return Nest(
         sizes=tuple(sizes.get(d, 1) for d in Dim),
         strides=read.triple("a stride", entry.strides, 1),
         dilations=read.triple("a dilation", entry.dilations, 1),
         operands=operands,
-        unrolled=tuple(_unrolled(u, arch, read) for u in entry.unrolled),
+        unrolled=unrolled,
         work=Work(entry.work),
         pads=read.triple("a padding", entry.pads, 0),
         inputs=read.triple("an input extent", entry.inputs, 0),
@@ -257,6 +261,8 @@ def _mapping(nest: Nest, loops: tuple[str, ...], cuts: dict[str, tuple[int, ...]
         if covered > 2 * nest.fewest_steps[dim]:
             hint = f"at most half of the steps may do nothing, and {nest.fewest_steps[dim]:,} do all the work"
             raise wrong(f"its loops over {dim.name} make {covered:,} steps", hint)
+    if prod(loop.size for loop in found) > _MOST_STEPS:
+        raise wrong("it has too many steps to count", f"at most {_MOST_STEPS:,}, idle ones included")
     names = operand_names(nest)
     if sorted(cuts) != sorted(names):
         raise wrong("its cuts are not those of its operands", f"one list each for {', '.join(names)}")

@@ -144,6 +144,12 @@ def set_at(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def endless(data: Any) -> None:
+    """As many operations as may be counted, and as many idle steps again."""
+    data["nest"] |= {"sizes": {"K": 1 << 23, "C": 1 << 23}, "unrolled": []}
+    data |= {"loops": [f"K {1 << 24}", f"C {1 << 23}"], "cuts": {"O": [1, 2], "W": [0, 2], "I": [2]}}
+
+
 @pytest.mark.parametrize(
     ("code", "words", "change"),
     [
@@ -171,11 +177,13 @@ def set_at(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
         ("CLI063", "twice", set_at("nest", "operands", 1, "dims", value=["K", "K"])),
         ("CLI063", "unknown array dimension", set_at("nest", "unrolled", 0, value=["D9", "K", 8, 8])),
         ("CLI063", "lanes of K on D1", set_at("nest", "unrolled", 0, value=["D1", "K", 99, 8])),
+        ("CLI063", "all lanes on D1 is 40", set_at("nest", "unrolled", 1, value=["D1", "C", 5, 4])),
         ("CLI063", "in use on average", set_at("nest", "unrolled", 0, value=["D1", "K", 8, 9])),
         ("CLI063", "a stride", set_at("nest", "strides", value=[1, 0, 1])),
         ("CLI051", "no loop", set_at("loops", 0, value="C two")),
         ("CLI051", "over FX make 2", set_at("loops", 1, value="FX 2")),
         ("CLI051", "over FX make 7", set_at("loops", 1, value="FX 7")),
+        ("CLI051", "too many steps", endless),
         ("CLI051", "cuts of O", set_at("cuts", "O", value=[5, 3])),
         ("CLI051", "cuts of O", set_at("cuts", "O", value=[-1, 5])),
         ("CLI051", "cuts of W", set_at("cuts", "W", value=[0, 4])),
