@@ -57,7 +57,7 @@ class WeightedSearch(Protocol):
         ...
 
     def prove(self, least: float) -> None:
-        """Take note that no product is below ``least``."""
+        """Take note that no product is below the lower of ``least`` and the best one known."""
         ...
 
 
@@ -104,16 +104,13 @@ def _divide(search: WeightedSearch, left: Line, right: Line) -> list[tuple[Line,
     if line.point is None:
         return []
     x = line.point[0]
-    corner = (left.point is None or left.point[0] < x) and (right.point is None or x < right.point[0])
+    if (left.point and x <= left.point[0]) or (right.point and x >= right.point[0]):
+        return []  # no new corner of the hull
     if weights == left.weights:
-        return [(line, right)] if corner else []
+        return [(line, right)]
     if weights == right.weights:
-        return [(left, line)] if corner else []
-    if corner:
-        return [(left, line), (line, right)]
-    if left.point is None:
         return [(left, line)]
-    return [(line, right)] if right.point is None else []
+    return [(left, line), (line, right)]
 
 
 def _weights(search: WeightedSearch, left: Line, right: Line) -> Point:

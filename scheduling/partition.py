@@ -211,7 +211,7 @@ class _Search(Generic[T]):
         return Limit(self.objective, self.best.key[0]).allows(x, y)
 
     def prove(self, least: float) -> None:
-        """No sequence has a lower score than this."""
+        """No score is below the lower of this and the best so far."""
         self.proved = max(self.proved, least)
 
     def result(self, complete: bool) -> Partition[T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, product
 from math import inf
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.errors import InternalError
+from dfc.scheduling.least_product import Line, least_product
 from dfc.scheduling.partition import best_sequence
 from dfc.scheduling.partition_types import Limit, Option, Partition
 
@@ -107,6 +108,7 @@ def tables(draw: st.DrawFn) -> Table:
     random = Random(draw(st.integers(0, 2**32)))
     high, infeasible, slack = draw(st.sampled_from([(3, 0.1, 1), (20, 0.1, 4), (1000, 0.3, 200), (1000, 0, 30)]))
     low = draw(st.sampled_from([0, 0, 1, high]))
+    trade = draw(st.booleans())  # less energy costs latency
     nodes = {0: [0], n: [0], **waiting}
     bounds: dict[Edge, Point] = {}
     prices: dict[Edge, list[Point]] = {}
@@ -115,10 +117,8 @@ def tables(draw: st.DrawFn) -> Table:
             for edge in ((i, j, p, q) for p in nodes[i] for q in nodes[j]):
                 if random.random() < infeasible / 2:
                     continue
-                points = [
-                    (float(random.randint(low, low + high)), float(random.randint(low, low + high)))
-                    for _ in range(random.choice([1, 1, 2, 3]))
-                ]
+                xs = [float(random.randint(low, low + high)) for _ in range(random.choice([1, 1, 2, 3]))]
+                points = [(x, (high**2 // (x + 1)) if trade else float(random.randint(low, low + high))) for x in xs]
                 least = [min(p[k] for p in points) for k in (0, 1)]
                 bounds[edge] = (
                     max(0.0, least[0] - random.randint(0, slack)),
@@ -170,6 +170,47 @@ def test_interrupted(data: st.DataObject, table: Table, objective: Objective) ->
     if found.stacks:
         check_valid(table, found)
         assert found.bound <= value(objective, found.energy_pj, found.latency_cycles)
+
+
+class Points:
+    """A search among points that are listed, as if it found out step by step."""
+
+    def __init__(self, points: list[Point], best_point: Point | None):
+        self.points, self.best_point, self.proved = points, best_point, 0.0
+        self.solved = 0
+
+    def useful(self, x: float, y: float) -> bool:
+        return self.best_point is None or x * y <= self.best_point[0] * self.best_point[1] * (1 + 1e-9)
+
+    def solve(self, weights: Point, enough: Callable[[float], bool]) -> Line:
+        least, x, y = min((weights[0] * x + weights[1] * y, x, y) for x, y in self.points)
+        for share in (0.5, 0.9, 0.99, 1):
+            if enough(share * least):
+                return Line(weights, share * least)
+        self.solved += 1
+        both = [(x, y), self.best_point or (inf, inf)]
+        self.best_point = min(both, key=lambda p: (p[0] * p[1], p[0]))
+        return Line(weights, least, (x, y))
+
+    def prove(self, least: float) -> None:
+        assert self.best_point is not None
+        known = self.best_point[0] * self.best_point[1]
+        assert min(least, known) <= min(x * y for x, y in self.points) * (1 + 1e-9)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from([6, 60, 1000]), st.integers(1, 40), st.booleans(), st.integers(0, 2**32))
+def test_least_product_of_points(high: int, count: int, known: bool, seed: int) -> None:
+    """Near x*y = c the hull has many corners, and any may be the best."""
+    random = Random(seed)
+    xs = [random.randint(0, high) for _ in range(count)]
+    points = [(float(x), float(high**2 // (x + 1) + random.randint(0, high // 6))) for x in xs]
+    low = (0.7 * min(x for x, _ in points), 0.7 * min(y for _, y in points))
+    search = Points(points, random.choice(points) if known else None)
+    least_product(search, low)
+    assert search.best_point is not None
+    assert search.best_point[:1] == min((x * y, x) for x, y in points)[1:]
+    assert search.solved <= 2 * count + 3
 
 
 @settings(max_examples=100, deadline=None)
