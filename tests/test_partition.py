@@ -205,7 +205,8 @@ def test_least_product_of_points(high: int, count: int, known: bool, seed: int) 
     random = Random(seed)
     xs = [random.randint(0, high) for _ in range(count)]
     points = [(float(x), float(high**2 // (x + 1) + random.randint(0, high // 6))) for x in xs]
-    low = (0.7 * min(x for x, _ in points), 0.7 * min(y for _, y in points))
+    share = random.choice([0, 0.7, 1])
+    low = (share * min(x for x, _ in points), share * min(y for _, y in points))
     search = Points(points, random.choice(points) if known else None)
     least_product(search, low)
     assert search.best_point is not None
