@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from statistics import mean
+from typing import Any, NamedTuple
 
 import pytest
 import reference
 from loma import LomaCache
+from reference_defects import Prediction, predict
 
-from dfc.hwdsl import load_arch
-from dfc.ir import Role
+from dfc.backend_cost.cost_model import DEFINES
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.hwdsl import Arch, load_arch
+from dfc.ir import Graph, Role
 from dfc.passes.stacks import cut_after
-from dfc.passes.tiles import Overlap, Tiler
+from dfc.passes.tiles import DepthFirstPlan, Overlap, Tiler
 from dfc.pipeline import import_graph
 from dfc.scheduling.copies import Copy, Place, price_copies
 from dfc.scheduling.engine import StackCost, StackPricer
 
 POINTS = reference.load("fsrcnn_meta_108.json.gz", "DFC_REFERENCE_POINTS")["points"]
 MODES = {(False, False): Overlap.RECOMPUTE, (True, False): Overlap.H_CACHED, (True, True): Overlap.CACHED}
+Predict = Callable[[str], tuple[StackCost, Prediction]]
 MODEL = Path(__file__).parent.parent / "examples" / "models" / "fsrcnn_unpadded.onnx"
 
-#: largest relative difference in total energy; what is left is listed in docs/depth-first.md
+#: what rounding may leave of two equal sums
+EQUAL = 1e-9
+#: how much more energy than recorded a point may take: what D8's writes cost
 TOLERANCE = 1e-3
 
 
@@ -35,36 +46,160 @@ def name_of(point: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def pricing() -> tuple[StackPricer, Tiler]:
-    arch = load_arch("meta_proto_df")
-    graph = import_graph(MODEL)
-    pricer = StackPricer(graph, arch, LomaCache(arch))
-    (stack,) = cut_after(graph, [])
-    return pricer, Tiler(graph, stack)
+def network() -> tuple[Graph, Arch]:
+    return import_graph(MODEL), load_arch("meta_proto_df")
+
+
+@pytest.fixture(scope="module")
+def tiler(network: tuple[Graph, Arch]) -> Tiler:
+    (stack,) = cut_after(network[0], [])
+    return Tiler(network[0], stack)
+
+
+@pytest.fixture(scope="module")
+def oracle(network: tuple[Graph, Arch]) -> StackPricer:
+    """Mappings as the reference finds them."""
+    return StackPricer(*network, LomaCache(network[1]))
+
+
+@pytest.fixture(scope="module")
+def exact(network: tuple[Graph, Arch]) -> StackPricer:
+    """The best mappings under the reference's cost model."""
+    return StackPricer(*network, MappingCache(network[1], Objective.ENERGY, DEFINES))
+
+
+@pytest.fixture(scope="module")
+def predictions(oracle: StackPricer, tiler: Tiler) -> Predict:
+    """Ours and the predicted cost of a point by its name, worked out once."""
+    points = {name_of(point): point for point in POINTS}
+    return cache(lambda name: predict(oracle, plan_of(points[name], tiler)))
+
+
+def plan_of(point: dict[str, Any], tiler: Tiler) -> DepthFirstPlan:
+    return tiler.plan((point["tile_x"], point["tile_y"]), overlap_of(point))
+
+
+def recorded_layers(point: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [layer for layer in point["layers"] if layer["type"] == kind]
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("point", POINTS, ids=map(name_of, POINTS))
-def test_point(point: dict[str, Any], pricing: tuple[StackPricer, Tiler]) -> None:
-    pricer, tiler = pricing
-    cost = pricer.price(tiler.plan((point["tile_x"], point["tile_y"]), overlap_of(point)))
+def test_layers(point: dict[str, Any], oracle: StackPricer, tiler: Tiler) -> None:
+    """Tile classes with their counts, and with them every layer's level and mapping, are the recorded ones."""
+    cost = oracle.price(plan_of(point, tiler))
     assert isinstance(cost, StackCost)
-    layers = [layer for layer in point["layers"] if layer["type"] == "layer"]
-    mac_pj = layer_pj = 0.0
-    for number, recorded in enumerate(layers):
+    mac_pj = 0.0
+    for number, recorded in enumerate(recorded_layers(point, "layer")):
         ours = [(c.tile.count, c.runs[number]) for c in cost.classes]
         theirs = sorted((v["count"], v["dims"]["OX"], v["dims"]["OY"]) for v in recorded["variants"])
         assert sorted((n, *run.extents) for n, run in ours) == theirs
-        energy = sum(n * run.cost.energy_pj for n, run in ours if run.cost)
-        assert energy == pytest.approx(recorded["energy_total"], rel=1e-9)  # same tiles, levels and mappings
-        layer_pj += energy
-        mac_pj += sum(n * run.cost.compute_pj for n, run in ours if run.cost)
+        priced = [(n, run.cost) for n, run in ours if run.cost]
+        assert sum(n * c.energy_pj for n, c in priced) == pytest.approx(recorded["energy_total"], rel=EQUAL)
+        # C11: among mappings of equal energy the reference takes the first that it tried
+        assert sum(n * c.latency_cycles for n, c in priced) <= recorded["latency_total1"]
+        mac_pj += sum(n * c.compute_pj for n, c in priced)
     assert mac_pj == pytest.approx(point["MAC_energy"], rel=1e-12)
-    assert cost.energy_pj == pytest.approx(point["energy_total"], rel=TOLERANCE)
-    assert cost.energy_pj - layer_pj == pytest.approx(point["data_copy_energy"], rel=0.07)
-    assert cost.latency_cycles == pytest.approx(point["latency_total1"], rel=0.015)
-    if overlap_of(point) is Overlap.RECOMPUTE:  # no caches, and so none of the reference's defects with them
-        assert cost.energy_pj == pytest.approx(point["energy_total"], rel=1e-9)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("point", POINTS, ids=map(name_of, POINTS))
+def test_copies(point: dict[str, Any], oracle: StackPricer, predictions: Predict) -> None:
+    """Every copy, and so the energy and time of every data-copy layer, is the recorded one, given the named defects."""
+    _, predicted = predictions(name_of(point))
+    moved: dict[str, Counter[Moved]] = {}
+    energy_pj: dict[str, float] = {}
+    cycles: dict[str, int] = {}
+    for group, cost in predicted.priced(oracle.arch):
+        moved.setdefault(group.key, Counter()).update({movement(c): 0 for c in group.copies})
+        for copy in group.copies:
+            moved[group.key][movement(copy)] += group.count
+        energy_pj[group.key] = energy_pj.get(group.key, 0.0) + group.count * cost.energy_pj
+        cycles[group.key] = cycles.get(group.key, 0) + group.count * cost.latency_cycles
+    for recorded in recorded_layers(point, "data_copy"):
+        key = recorded["key"].removeprefix("datamovement_b4_").removesuffix("_-1")
+        assert moved.pop(key, Counter()) == recorded_movements(recorded)
+        assert energy_pj.get(key, 0.0) == pytest.approx(recorded["energy_total"], rel=EQUAL)
+        assert cycles.get(key, 0) == recorded["latency_total1"]
+    assert not any(moved.values())
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("point", POINTS, ids=map(name_of, POINTS))
+def test_totals(point: dict[str, Any], oracle: StackPricer, predictions: Predict) -> None:
+    """Energy and DRAM bits are the recorded ones, given the named defects; where none applies, ours are."""
+    ours, predicted = predictions(name_of(point))
+    total = totals(predicted, oracle.arch)
+    recorded = Totals(point["energy_total"], point["dram_read_bits"], point["dram_write_bits"])
+    assert total == pytest.approx(recorded, rel=EQUAL)
+    if not predicted.defects:
+        assert ours.energy_pj == pytest.approx(point["energy_total"], rel=EQUAL)
+        assert ours.latency_cycles <= point["latency_total1"]
+    if overlap_of(point) is Overlap.RECOMPUTE:  # no caches, and so none of the defects with them
+        assert not predicted.defects
+
+
+@pytest.mark.reference
+def test_which_points_differ(predictions: Predict) -> None:
+    """The number of points that each defect touches, as docs/depth-first.md says; only D8 and D9 among the shipped."""
+    if "DFC_REFERENCE_POINTS" in os.environ:
+        pytest.skip("these numbers are of the points that ship")
+    found = [predictions(name_of(point))[1].defects for point in POINTS]
+    assert Counter(name for defects in found for name in defects) == {"D8": 34, "D9": 1}
+    assert found.count(frozenset()) == 38
+
+
+@pytest.mark.reference
+def test_best_mappings_take_no_more(exact: StackPricer, tiler: Tiler) -> None:
+    """With the exact search no point takes more than recorded but for D8's writes, and the mean is lower."""
+    gains: list[float] = []
+    for point in POINTS:
+        ours, predicted = predict(exact, plan_of(point, tiler))
+        recorded = point["energy_total"]
+        assert totals(predicted, exact.arch).energy_pj <= recorded * (1 + EQUAL), name_of(point)
+        if not predicted.defects & {"D2", "D5"}:
+            assert ours.energy_pj <= recorded * (1 + TOLERANCE), name_of(point)
+        gains.append(1 - ours.energy_pj / recorded)
+    print(f"energy below the recorded: mean {mean(gains):.3%}, largest {max(gains):.2%}, least {min(gains):.3%}")
+    assert mean(gains) > 0
+
+
+class Totals(NamedTuple):
+    """Energy of a point, and what it moves from and to DRAM."""
+
+    energy_pj: float
+    dram_read_bits: float
+    dram_write_bits: float
+
+
+def totals(predicted: Prediction, arch: Arch) -> Totals:
+    """Layers and copies of a prediction together."""
+    runs = [(c.tile.count, run.cost) for c in predicted.cost.classes for run in c.runs if run.cost]
+    parts = [*runs, *((group.count, cost) for group, cost in predicted.priced(arch))]
+    dram = arch.paths[Role.O][-1]
+    return Totals(
+        sum(n * part.energy_pj for n, part in parts),
+        sum(n * part.read_bits.get(dram, 0.0) for n, part in parts),
+        sum(n * part.write_bits.get(dram, 0.0) for n, part in parts),
+    )
+
+
+#: bits, and level by role of where from and where to
+Moved = tuple[int, Role, int, Role, int]
+ROLES = {"I1": Role.I, "O": Role.O}
+
+
+def movement(copy: Copy) -> Moved:
+    return copy.bits, copy.source.role, copy.source.level, copy.target.role, copy.target.level
+
+
+def recorded_movements(layer: dict[str, Any]) -> Counter[Moved]:
+    found: Counter[Moved] = Counter()
+    for variant in layer["variants"]:
+        for action in variant["actions"]:
+            (source, out, *_), (target, into, *_) = action["from"], action["to"]
+            found[int(action["bits"]), ROLES[source], out, ROLES[target], into] += variant["count"]
+    return found
 
 
 def recorded_actions() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -78,10 +213,9 @@ def recorded_actions() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 @pytest.mark.reference
 def test_copies_cost_what_was_recorded() -> None:
     arch = load_arch("meta_proto_df")
-    roles = {"I1": Role.I, "O": Role.O}
     groups: dict[int, tuple[dict[str, Any], list[Copy]]] = {}
     for variant, action in recorded_actions():
-        source, target = (Place(roles[action[k][0]], action[k][1]) for k in ("from", "to"))
+        source, target = (Place(ROLES[action[k][0]], action[k][1]) for k in ("from", "to"))
         copy = Copy("recorded", "", int(action["bits"]), source, target)
         alone = price_copies(arch, [copy])
         assert alone.energy_pj == pytest.approx(action["energy"], rel=1e-12)
@@ -95,11 +229,10 @@ def test_copies_cost_what_was_recorded() -> None:
 
 
 @pytest.mark.parametrize("overlap", list(Overlap))
-def test_best_point_of_the_paper(overlap: Overlap, pricing: tuple[StackPricer, Tiler]) -> None:
+def test_best_point_of_the_paper(overlap: Overlap, oracle: StackPricer, tiler: Tiler) -> None:
     """4x72 fully cached is the best of case study 1 (DeFiNES, HPCA 2023, section V-A)."""
-    pricer, tiler = pricing
-    best = pricer.price(tiler.plan((4, 72), Overlap.CACHED))
-    other = pricer.price(tiler.plan((60, 72), overlap))
+    best = oracle.price(tiler.plan((4, 72), Overlap.CACHED))
+    other = oracle.price(tiler.plan((60, 72), overlap))
     assert isinstance(best, StackCost)
     assert isinstance(other, StackCost)
     assert best.energy_pj == pytest.approx(1.8137e9, rel=1e-3)
