@@ -15,7 +15,7 @@ from dfc.errors import DfcError
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Dim, Graph, Layer, Role
 from dfc.passes.stacks import Stack
-from dfc.passes.tiles import DepthFirstPlan, TileClass
+from dfc.passes.tiles import AxisStep, DepthFirstPlan, TileClass
 from dfc.units import sizes
 
 _CHANNELS = frozenset({Dim.G, Dim.K, Dim.C})
@@ -149,9 +149,10 @@ class StackLevels:
 def stack_levels(graph: Graph, arch: Arch, plan: DepthFirstPlan, weight_bits: int) -> StackLevels | Infeasible:
     """Cache and weight levels of a plan, consistent between its tile classes (B.b.1 and B.b.2 as intended).
 
-    The horizontal cache has one level per row of tiles, the one that the tiles which read it ask for: the first column
-    has a larger working set (its whole halo is new) but reads no cache, and leaves what it keeps where its neighbour
-    wants it. The vertical cache and the weights have one level for the stack.
+    Caches live where the tiles that read them ask for, at the highest level among those: the horizontal cache of each
+    row of tiles, the vertical cache of the stack. The first column and the first row have larger working sets (their
+    whole halo is new) but read no such cache, and leave what they keep where their neighbours want it. The weights have
+    one level for the stack.
     """
     ladder = MemoryLadder(arch)
     maps = MapSizes(graph, arch)
@@ -165,11 +166,13 @@ def stack_levels(graph: Graph, arch: Arch, plan: DepthFirstPlan, weight_bits: in
             return Infeasible("the smallest working set of the tile", need, top.name, top.size_bits, hint)
     h_of_row = dict.fromkeys((c.y for c in plan.classes), ladder.shared[0])
     for c, d in zip(plan.classes, demands, strict=True):
-        if any(read.cached for row in c.x.reads for read in row):
+        if _reads_cache(c.x):
             want = ladder.lowest_shared(d.live_bits + d.h_cache_bits)
             h_of_row[c.y] = max(h_of_row[c.y], want, key=rank.__getitem__)
     v_memory = ladder.shared[0]
     for c, d in zip(plan.classes, demands, strict=True):
+        if not _reads_cache(c.y):
+            continue
         need = d.live_bits + d.h_cache_bits + d.v_cache_bits
         want = ladder.lowest_shared(need)
         with_corner = ladder.lowest_shared(need - d.corner_bits)
@@ -180,6 +183,11 @@ def stack_levels(graph: Graph, arch: Arch, plan: DepthFirstPlan, weight_bits: in
     if isinstance(level, Infeasible):
         return level
     return StackLevels(tuple(h_of_row[c.y] for c in plan.classes), v_memory, level)
+
+
+def _reads_cache(step: AxisStep) -> bool:
+    """Whether a tile reads what earlier ones along this axis left."""
+    return any(read.cached for row in step.reads for read in row)
 
 
 def _weight_level(

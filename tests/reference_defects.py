@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from dfc.hwdsl import Arch
 from dfc.ir import Graph, Role
@@ -23,9 +23,9 @@ INPUT = "InputLayerNode"
 CACHE_WRITES = ("write H cache", "write V cache")
 
 
-def reads_columns(tile: TileClass) -> bool:
-    """Whether tiles of the class read what the tile to the left kept."""
-    return any(read.cached for row in tile.x.reads for read in row)
+def reads_cache(step: AxisStep) -> bool:
+    """Whether tiles read what earlier ones along an axis kept."""
+    return any(read.cached for row in step.reads for read in row)
 
 
 class CacheLevels:
@@ -75,18 +75,18 @@ class CacheLevels:
 def reference_levels(graph: Graph, arch: Arch, plan: DepthFirstPlan, ours: StackLevels) -> StackLevels:
     """Our levels, except where D2 or D5 give the reference others."""
     levels = CacheLevels(graph, arch, plan)
-    if plan.overlap is Overlap.CACHED:
+    if plan.overlap is Overlap.CACHED and any(reads_cache(c.y) for c in plan.classes):
         return replace(ours, v_memory=levels.v_memory())
     if plan.overlap is not Overlap.H_CACHED:
         return ours
-    of_row = {c.y: levels.h_memory(c) for c in plan.classes if reads_columns(c)}
+    of_row = {c.y: levels.h_memory(c) for c in plan.classes if reads_cache(c.x)}
     h_memory = tuple(of_row.get(c.y, m) for c, m in zip(plan.classes, ours.h_memory, strict=True))
     return replace(ours, h_memory=h_memory)
 
 
 def priced_at(pricer: StackPricer, plan: DepthFirstPlan, levels: StackLevels) -> StackCost:
     """The cost of a plan with caches at other levels than the engine's own."""
-    with patch.object(engine, "stack_levels", lambda *_: levels):
+    with patch.object(engine, "stack_levels", Mock(return_value=levels)):
         cost = pricer.price(plan)
     assert isinstance(cost, StackCost)
     return cost

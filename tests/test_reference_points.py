@@ -72,7 +72,12 @@ def exact(network: tuple[Graph, Arch]) -> StackPricer:
 def predictions(oracle: StackPricer, tiler: Tiler) -> Predict:
     """Ours and the predicted cost of a point by its name, worked out once."""
     points = {name_of(point): point for point in POINTS}
-    return cache(lambda name: predict(oracle, plan_of(points[name], tiler)))
+
+    @cache
+    def prediction(name: str) -> tuple[StackCost, Prediction]:
+        return predict(oracle, plan_of(points[name], tiler))
+
+    return prediction
 
 
 def plan_of(point: dict[str, Any], tiler: Tiler) -> DepthFirstPlan:
