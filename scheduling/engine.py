@@ -375,12 +375,17 @@ class _TileWalk:
         x, y = self.steps[name]
         maps = self.pricer.maps
         rows = maps.region_bits(name, x.fresh, y.stored)
-        h_place = Place(home.role, self.arch.level(home.role, self.h_memory))
-        v_place = Place(home.role, self.arch.level(home.role, self.levels.v_memory))
+        h_place = self._cache_place(name, home, self.h_memory)
+        v_place = self._cache_place(name, home, self.levels.v_memory)
         write_rows = self._copy("write V cache", name, rows, home, v_place)
         copied = y.stored if write_rows else 0  # the corner of both goes with the rows, unless they stay where they are
         columns = maps.region_bits(name, x.stored, y.fresh - copied)
         return [*write_rows, *self._copy("write H cache", name, columns, home, h_place)]
+
+    def _cache_place(self, name: str, home: Place, memory: int) -> Place:
+        """Where what is kept of a map is to be written; a stack's input came down through all that lies above."""
+        place = Place(home.role, self.arch.level(home.role, memory))
+        return home if name in self.stack.inputs and place.level > home.level else place
 
     def _departures(self, layer: Layer, tops: dict[Role, int]) -> list[Copy]:
         """What a layer's output leaves behind: caches, and a copy off chip where others outside the stack read it."""

@@ -145,7 +145,10 @@ def _groups(run: LayerRun, number: int) -> dict[str, list[Copy]]:
 
 
 def _writes_input(plan: DepthFirstPlan, copy: Copy) -> bool:
-    """D8: overlap of the stack's input is read from caches into which the reference never wrote it."""
+    """D8: overlap of the stack's input is read from caches into which the reference never wrote it.
+
+    Ours is written only where the input did not pass on its way in, which is below the level that it arrives at.
+    """
     return copy.what in CACHE_WRITES and copy.tensor in plan.stack.inputs
 
 

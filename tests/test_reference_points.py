@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -33,8 +32,6 @@ MODEL = Path(__file__).parent.parent / "examples" / "models" / "fsrcnn_unpadded.
 
 #: what rounding may leave of two equal sums
 EQUAL = 1e-9
-#: how much more energy than recorded a point may take: what D8's writes cost
-TOLERANCE = 1e-3
 
 
 def overlap_of(point: dict[str, Any]) -> Overlap:
@@ -146,27 +143,25 @@ def test_totals(point: dict[str, Any], oracle: StackPricer, predictions: Predict
 
 @pytest.mark.reference
 def test_which_points_differ(predictions: Predict) -> None:
-    """The number of points that each defect touches, as docs/depth-first.md says; only D8 and D9 among the shipped."""
-    if "DFC_REFERENCE_POINTS" in os.environ:
-        pytest.skip("these numbers are of the points that ship")
-    found = [predictions(name_of(point))[1].defects for point in POINTS]
-    assert Counter(name for defects in found for name in defects) == {"D8": 34, "D9": 1}
-    assert found.count(frozenset()) == 38
+    """A single point of case study 1 differs, as docs/depth-first.md says, and takes less than recorded."""
+    found = {name_of(point): predictions(name_of(point)) for point in POINTS}
+    differ = {name: predicted.defects for name, (_, predicted) in found.items() if predicted.defects}
+    assert differ.items() <= {"240x270-cached": {"D9"}}.items()
+    for point in POINTS:
+        assert found[name_of(point)][0].energy_pj <= point["energy_total"] * (1 + EQUAL)
 
 
 @pytest.mark.reference
 def test_best_mappings_take_no_more(exact: StackPricer, tiler: Tiler) -> None:
-    """With the exact search no point takes more than recorded but for D8's writes, and the mean is lower."""
+    """With the exact search no point takes more energy than recorded, and the mean is lower."""
     gains: list[float] = []
     for point in POINTS:
-        ours, predicted = predict(exact, plan_of(point, tiler))
-        recorded = point["energy_total"]
-        assert totals(predicted, exact.arch).energy_pj <= recorded * (1 + EQUAL), name_of(point)
-        if not predicted.defects & {"D2", "D5"}:
-            assert ours.energy_pj <= recorded * (1 + TOLERANCE), name_of(point)
-        gains.append(1 - ours.energy_pj / recorded)
+        ours = exact.price(plan_of(point, tiler))
+        assert isinstance(ours, StackCost)
+        gains.append(1 - ours.energy_pj / point["energy_total"])
     print(f"energy below the recorded: mean {mean(gains):.3%}, largest {max(gains):.2%}, least {min(gains):.3%}")
-    assert mean(gains) > 0
+    assert min(gains) > -EQUAL
+    assert mean(gains) > 0.003
 
 
 class Totals(NamedTuple):
