@@ -7,7 +7,7 @@ LOMA, Symons et al., AICAS 2021). All orders are priced at once.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import permutations
 from typing import cast
 
@@ -90,10 +90,15 @@ class _Allocator:
         """Which orders are valid, and the cuts per operand (orders, memories)."""
         used = {m for t in self.tables.operands for m in t.operand.memories}
         for memory in sorted(used):
-            roles = self.tables.arch.memories[memory].roles  # their order on the page decides ties
             here = [i for i, t in enumerate(self.tables.operands) if memory in t.operand.memories]
-            self._allocate(memory, sorted(here, key=lambda i: roles.index(self.tables.operands[i].operand.role)))
+            self._allocate(memory, sorted(here, key=partial(self._turn, memory)))
         return self.valid, tuple(np.stack(c, axis=1) for c in self.cuts)
+
+    def _turn(self, memory: int, operand: int) -> tuple[int, int]:
+        """What decides ties: the order of roles on the page; an add's second input joined the memories last (B.b.3)."""
+        role = self.tables.operands[operand].operand.role
+        before = sum(t.operand.role is role for t in self.tables.operands[:operand])
+        return before, self.tables.arch.memories[memory].roles.index(role)
 
     def _sizes(self, operand: int) -> Ints:
         """Bits at this memory of the first i loops, for every order and i."""

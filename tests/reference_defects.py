@@ -6,12 +6,16 @@ each rule derives from a plan where the defect shows, so points that are not rec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import Mock, patch
 
+from dfc.backend_cost.nest import Borders, Nest, NestOperand, make_nest
 from dfc.hwdsl import Arch
-from dfc.ir import Graph, Role
+from dfc.hwdsl.arch import Unroll
+from dfc.ir import Axis, Dim, Graph, Layer, Role
 from dfc.passes.tiles import AxisStep, DepthFirstPlan, Overlap, TileClass, Tiler
 from dfc.scheduling import engine
 from dfc.scheduling.copies import Copy, CopyCost, Place, price_copies
@@ -92,6 +96,51 @@ def priced_at(pricer: StackPricer, plan: DepthFirstPlan, levels: StackLevels) ->
     return cost
 
 
+class AsDeclared:
+    """Nests as the reference's workload of a network on a chip declares its layers, in place of the engine's own.
+
+    Its 1x1 convolutions have windows there, so that fractions of lanes are truncated (C5), and each layer has its own
+    spatial unrolling, which may be another than the chip prefers.
+    """
+
+    def __init__(self, layers: dict[str, Any], chip: str):
+        self.layers = {f"L{number}": layer for number, layer in layers.items()}
+        self.chip = chip
+
+    def __enter__(self) -> None:
+        self._patch = patch.object(engine, "make_nest", self.nest)
+        self._patch.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()
+
+    def nest(
+        self,
+        layer: Layer,
+        extents: tuple[int, int, int],
+        arch: Arch,
+        tops: dict[Role, int],
+        borders: Borders,
+        idle: frozenset[str] = frozenset(),
+        _: object = None,
+    ) -> Nest:
+        """As the engine's ``make_nest``; layers that the workload does not have stay as they are."""
+        declared = self.layers.get(layer.name)
+        if declared is None:
+            return make_nest(layer, extents, arch, tops, borders, idle)
+        wanted = declared["spatial_mapping"][self.chip].items()
+        lanes = tuple(Unroll(array_dim, Dim[loop], size) for array_dim, (loop, size) in wanted)
+        nest = make_nest(layer, extents, arch, tops, borders, idle, lanes)
+        if not declared["windows"]:
+            return nest
+        return replace(nest, operands=tuple(_windowed(o) if o.role is Role.I else o for o in nest.operands))
+
+
+def _windowed(operand: NestOperand) -> NestOperand:
+    dims = tuple(sorted({*operand.dims, Dim.FY, Dim.FX}))
+    return replace(operand, dims=dims, windows=(Axis.Y, Axis.X))
+
+
 @dataclass(frozen=True)
 class Group:
     """Copies that the reference gathers in one pseudo layer, for one tile class."""
@@ -128,8 +177,8 @@ def predict(pricer: StackPricer, plan: DepthFirstPlan) -> tuple[StackCost, Predi
     theirs = priced_at(pricer, plan, levels) if found else ours
     groups: list[Group] = []
     for tile in theirs.classes:
-        for number, run in enumerate(tile.runs):
-            for key, copies in _groups(run, number).items():
+        for run in tile.runs:
+            for key, copies in _groups(run, pricer.graph.layers[run.layer].name).items():
                 kept = [_lowered(pricer, c) for c in copies if not _writes_input(plan, c)]
                 found |= {"D8"} if len(kept) < len(copies) else set()
                 found |= {"D9"} if any(c not in copies for c in kept) else set()
@@ -137,10 +186,11 @@ def predict(pricer: StackPricer, plan: DepthFirstPlan) -> tuple[StackCost, Predi
     return ours, Prediction(theirs, tuple(groups), frozenset(found))
 
 
-def _groups(run: LayerRun, number: int) -> dict[str, list[Copy]]:
+def _groups(run: LayerRun, layer: str) -> dict[str, list[Copy]]:
+    """Copies before a layer; the reference numbers layers where the example networks name them L0, L1, ..."""
     found: dict[str, list[Copy]] = {}
     for copy in run.copies:
-        found.setdefault(INPUT if copy.what == "input" else f"LayerNode_{number}", []).append(copy)
+        found.setdefault(INPUT if copy.what == "input" else f"LayerNode_{layer.removeprefix('L')}", []).append(copy)
     return found
 
 
@@ -158,3 +208,21 @@ def _lowered(pricer: StackPricer, copy: Copy) -> Copy:
         return copy
     level = pricer.ladder.lowest(Role.I, copy.bits)
     return replace(copy, target=Place(Role.I, level)) if level < copy.target.level else copy
+
+
+#: bits, and level by role of where from and where to
+Moved = tuple[int, Role, int, Role, int]
+ROLES = {"I1": Role.I, "O": Role.O}
+
+
+def movement(copy: Copy) -> Moved:
+    return copy.bits, copy.source.role, copy.source.level, copy.target.role, copy.target.level
+
+
+def recorded_movements(layer: dict[str, Any]) -> Counter[Moved]:
+    found: Counter[Moved] = Counter()
+    for variant in layer["variants"]:
+        for action in variant["actions"]:
+            (source, out, *_), (target, into, *_) = action["from"], action["to"]
+            found[int(action["bits"]), ROLES[source], out, ROLES[target], into] += variant["count"]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from typing import Any
 
@@ -9,14 +10,15 @@ import pytest
 import reference
 from example_models import build
 from loma import LomaCache
+from reference_defects import INPUT, AsDeclared, Moved, Prediction, movement, predict, recorded_movements
 
 from dfc.frontend import import_model
-from dfc.hwdsl import load_arch
+from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import cut_after, find_layers, single_layer_stacks
 from dfc.passes.tiles import Overlap, Tiler
-from dfc.scheduling.engine import StackCost, StackPricer
+from dfc.scheduling.engine import StackPricer
 
 CHIPS = {
     "Meta_prototype_DF": "meta_proto_df",
@@ -35,16 +37,16 @@ NETWORKS = {
     "mobilenetv1": "mobilenetv1",
     "resnet18": "resnet18",
 }
-#: Bounds on latency are the largest differences that occur, rounded up: 0.45 % in a chain (FSRCNN), 2.1 % elsewhere
-#: (MobileNetV1), since among mappings of equal energy ours is the fastest and the recorded one the first; and 21.4 %
-#: less in ResNet-18 on the Ascend chip, for the unrolling of its first layer (below).
-LATENCY = {"chain": 0.005, "other": 0.022, "resnet18 Ascend_like_DF": 0.22, "resnet18 Ascend_like": 0.22}
-#: chains agree but for the cache of the input (D8). The others differ by up to 8 % in energy. In MobileNetV1 the
-#: recorded 1x1 layers are declared with a window, whose lanes the reference truncates (C5), and with small tiles its
-#: vertical cache lies lower than the first tile asks for (D2). In ResNet-18 shortcuts are cropped by layers of ours,
-#: and its first layer is recorded with another unrolling than the Ascend chip's preference.
-CHAINS = {"fsrcnn", "mccnn", "dmcnnvd"}
+#: without shortcuts: all is compared. In ResNet-18 two maps that are added differ in size; layers of ours crop the
+#: shortcut, where the reference takes the smaller window as it is, so copies around them differ, and the totals by this
+SHORTCUTS = {"resnet18"}
+#: C5 truncates what float noise has left a little below a whole number: 1.9667 x 6 x 5 lanes' worth is 59 or 58 by the
+#: order of loops. Which order the original met first among equals is not known.
+NOISE = {("Ascend_like_DF", "mobilenetv1"): {"2", "9", "10"}}
+NOISY, EQUAL = 4e-4, 1e-9
 POINTS = [p for p in reference.load("case_study_2.json.gz", "DFC_REFERENCE_NETWORKS")["points"] if p["hw"] in CHIPS]
+NAMES = [f"{p['kind']}-{p['hw']}-{p['workload']}-{p['tile_x']}" for p in POINTS]
+WORKLOADS = reference.load("networks.json.gz", "DFC_REFERENCE_WORKLOADS")
 
 
 @cache
@@ -53,21 +55,91 @@ def graph_of(network: str) -> Graph:
     return PassManager(default_pipeline(), verify=True).run(graph)
 
 
-@pytest.mark.reference
-@pytest.mark.parametrize("point", POINTS, ids=[f"{p['kind']}-{p['hw']}-{p['workload']}-{p['tile_x']}" for p in POINTS])
-def test_point(point: dict[str, Any]) -> None:
+@cache
+def predictions(number: int) -> tuple[Arch, list[Prediction]]:
+    """A point's stacks, with its cuts, layers declared as there, and the named defects."""
+    point = POINTS[number]
     graph = graph_of(point["workload"])
     arch = load_arch(CHIPS[point["hw"]])
     pricer = StackPricer(graph, arch, LomaCache(arch))
     cuts = find_layers(graph, [f"L{c}" for c in point["stack_cuts"]]) if point["kind"] != "sl" else []
     stacks = single_layer_stacks(graph) if point["kind"] == "sl" else cut_after(graph, cuts)
-    found = [pricer.price(Tiler(graph, s).plan((point["tile_x"], point["tile_y"]), Overlap.CACHED)) for s in stacks]
-    priced = [c for c in found if isinstance(c, StackCost)]
-    assert len(priced) == len(stacks)
-    energy, cycles = sum(c.energy_pj for c in priced), sum(c.latency_cycles for c in priced)
-    chain = point["workload"] in CHAINS
-    assert energy == pytest.approx(point["energy_total"], rel=0.003 if chain else 0.08)
-    bound = LATENCY.get(f"{point['workload']} {point['hw']}", LATENCY["chain" if chain else "other"])
-    assert cycles == pytest.approx(point["latency_total1"], rel=bound)
-    macs = sum(n.tile.count * r.cost.compute_pj for c in priced for n in c.classes for r in n.runs if r.cost and r.nest)
-    assert macs == pytest.approx(point["MAC_energy"], rel=1e-9)
+    with AsDeclared(WORKLOADS[point["workload"]], point["hw"].removesuffix("_DF")):
+        plans = [Tiler(graph, s).plan((point["tile_x"], point["tile_y"]), Overlap.CACHED) for s in stacks]
+        return arch, [predict(pricer, plan)[1] for plan in plans]
+
+
+def number_of(point: dict[str, Any], key: str) -> str:
+    """A layer's number; single-layer runs were recorded with 100 more."""
+    return str(int(key) - 100) if point["kind"] == "sl" else key
+
+
+def tolerance(point: dict[str, Any], layers: set[str]) -> float:
+    return NOISY if layers & NOISE.get((point["hw"], point["workload"]), set()) else EQUAL
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("number", range(len(POINTS)), ids=NAMES)
+def test_layers(number: int) -> None:
+    """Tile classes with counts, and each layer's energy, are the recorded ones on every network."""
+    point = POINTS[number]
+    graph = graph_of(point["workload"])
+    classes = [c for stack in predictions(number)[1] for c in stack.cost.classes]
+    runs = [(c.tile.count, run, run.cost) for c in classes for run in c.runs if run.cost]
+    mac_pj = 0.0
+    for recorded in (layer for layer in point["layers"] if layer["type"] == "layer"):
+        name = number_of(point, recorded["key"])
+        ours = [(n, run.extents, cost) for n, run, cost in runs if graph.layers[run.layer].name == f"L{name}"]
+        theirs = sorted((v["count"], v["dims"]["OX"], v["dims"]["OY"]) for v in recorded["variants"])
+        assert sorted((n, *extents) for n, extents, _ in ours) == theirs
+        energy = sum(n * cost.energy_pj for n, _, cost in ours)
+        assert energy == pytest.approx(recorded["energy_total"], rel=tolerance(point, {name}))
+        mac_pj += sum(n * cost.compute_pj for n, _, cost in ours)
+    assert mac_pj == pytest.approx(point["MAC_energy"], rel=EQUAL)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("number", range(len(POINTS)), ids=NAMES)
+def test_copies(number: int) -> None:
+    """Every copy is the recorded one, given the named defects, where no shortcut is cropped."""
+    point = POINTS[number]
+    if point["workload"] in SHORTCUTS:
+        pytest.skip("layers of ours crop the shortcuts")
+    arch, stacks = predictions(number)
+    ours: dict[str, Counter[Moved]] = {}
+    for group in (g for stack in stacks for g in stack.groups):
+        for copy in group.copies:
+            ours.setdefault(group.key, Counter())[movement(copy)] += group.count
+    theirs: dict[str, Counter[Moved]] = {}
+    for layer in (layer for layer in point["layers"] if layer["type"] == "data_copy"):
+        kind, _, name = layer["key"].removeprefix("datamovement_b4_").partition("_")
+        key = kind if kind == INPUT else f"{kind}_{number_of(point, name)}"
+        theirs.setdefault(key, Counter()).update(recorded_movements(layer))
+    theirs = {key: Counter({m: n for m, n in moved.items() if moves(arch, m)}) for key, moved in theirs.items()}
+    assert ours == {key: moved for key, moved in theirs.items() if moved}
+
+
+def moves(arch: Arch, moved: Moved) -> bool:
+    """Whether a copy leaves the memory that it starts from."""
+    _, source, out, target, into = moved
+    return arch.paths[source][out] != arch.paths[target][into]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("number", range(len(POINTS)), ids=NAMES)
+def test_totals(number: int) -> None:
+    """Energy is the recorded one and time no more (C11), given the named defects, where no shortcut is cropped."""
+    point = POINTS[number]
+    arch, stacks = predictions(number)
+    energy, cycles = 0.0, 0
+    for stack in stacks:
+        runs = [(c.tile.count, run.cost) for c in stack.cost.classes for run in c.runs if run.cost]
+        parts = [*runs, *((group.count, cost) for group, cost in stack.priced(arch))]
+        energy += sum(n * part.energy_pj for n, part in parts)
+        cycles += sum(n * part.latency_cycles for n, part in parts)
+    if point["workload"] in SHORTCUTS:
+        assert energy == pytest.approx(point["energy_total"], rel=0.018)
+        assert cycles == pytest.approx(point["latency_total1"], rel=0.012)
+        return
+    assert energy == pytest.approx(point["energy_total"], rel=tolerance(point, {*WORKLOADS[point["workload"]]}))
+    assert 0.98 * point["latency_total1"] < cycles <= point["latency_total1"]

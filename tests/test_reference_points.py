@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import reference
 from loma import LomaCache
-from reference_defects import Prediction, predict
+from reference_defects import ROLES, Moved, Prediction, movement, predict, recorded_movements
 
 from dfc.backend_cost.cost_model import DEFINES
 from dfc.backend_cost.mapping_cache import MappingCache
@@ -182,24 +182,6 @@ def totals(predicted: Prediction, arch: Arch) -> Totals:
         sum(n * part.read_bits.get(dram, 0.0) for n, part in parts),
         sum(n * part.write_bits.get(dram, 0.0) for n, part in parts),
     )
-
-
-#: bits, and level by role of where from and where to
-Moved = tuple[int, Role, int, Role, int]
-ROLES = {"I1": Role.I, "O": Role.O}
-
-
-def movement(copy: Copy) -> Moved:
-    return copy.bits, copy.source.role, copy.source.level, copy.target.role, copy.target.level
-
-
-def recorded_movements(layer: dict[str, Any]) -> Counter[Moved]:
-    found: Counter[Moved] = Counter()
-    for variant in layer["variants"]:
-        for action in variant["actions"]:
-            (source, out, *_), (target, into, *_) = action["from"], action["to"]
-            found[int(action["bits"]), ROLES[source], out, ROLES[target], into] += variant["count"]
-    return found
 
 
 def recorded_actions() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
