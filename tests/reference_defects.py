@@ -15,7 +15,7 @@ from unittest.mock import Mock, patch
 from dfc.backend_cost.nest import Borders, Nest, NestOperand, make_nest
 from dfc.hwdsl import Arch
 from dfc.hwdsl.arch import Unroll
-from dfc.ir import Axis, Dim, Graph, Layer, Role
+from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
 from dfc.passes.tiles import AxisStep, DepthFirstPlan, Overlap, TileClass, Tiler
 from dfc.scheduling import engine
 from dfc.scheduling.copies import Copy, CopyCost, Place, price_copies
@@ -25,6 +25,7 @@ from dfc.scheduling.levels import ClassDemand, MapSizes, MemoryLadder, StackLeve
 #: the pseudo layer that fetches a stack's input, in recorded points
 INPUT = "InputLayerNode"
 CACHE_WRITES = ("write H cache", "write V cache")
+CACHE_READS = ("read H cache", "read V cache")
 
 
 def reads_cache(step: AxisStep) -> bool:
@@ -178,9 +179,12 @@ def predict(pricer: StackPricer, plan: DepthFirstPlan) -> tuple[StackCost, Predi
     groups: list[Group] = []
     for tile in theirs.classes:
         for run in tile.runs:
-            for key, copies in _groups(run, pricer.graph.layers[run.layer].name).items():
-                kept = [_lowered(pricer, c) for c in copies if not _writes_input(plan, c)]
-                found |= {"D8"} if len(kept) < len(copies) else set()
+            layer = pricer.graph.layers[run.layer]
+            for key, copies in _groups(run, layer.name).items():
+                read = [c for c in copies if not _reads_delayed(layer, c)]
+                kept = [_lowered(pricer, c) for c in read if not _writes_input(plan, c)]
+                found |= {"D7"} if len(read) < len(copies) else set()
+                found |= {"D8"} if len(kept) < len(read) else set()
                 found |= {"D9"} if any(c not in copies for c in kept) else set()
                 groups.append(Group(key, tile.tile.count, tuple(kept)))
     return ours, Prediction(theirs, tuple(groups), frozenset(found))
@@ -192,6 +196,11 @@ def _groups(run: LayerRun, layer: str) -> dict[str, list[Copy]]:
     for copy in run.copies:
         found.setdefault(INPUT if copy.what == "input" else f"LayerNode_{layer.removeprefix('L')}", []).append(copy)
     return found
+
+
+def _reads_delayed(layer: Layer, copy: Copy) -> bool:
+    """D7: an add's own window overlaps with none, so what its delayed input left in caches is not read."""
+    return layer.kind is Kind.ELTWISE and copy.what in CACHE_READS
 
 
 def _writes_input(plan: DepthFirstPlan, copy: Copy) -> bool:

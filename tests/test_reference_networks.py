@@ -101,10 +101,8 @@ def test_layers(number: int) -> None:
 @pytest.mark.reference
 @pytest.mark.parametrize("number", range(len(POINTS)), ids=NAMES)
 def test_copies(number: int) -> None:
-    """Every copy is the recorded one, given the named defects, where no shortcut is cropped."""
+    """Every copy is the recorded one, given the named defects, but for those of shortcuts that layers of ours crop."""
     point = POINTS[number]
-    if point["workload"] in SHORTCUTS:
-        pytest.skip("layers of ours crop the shortcuts")
     arch, stacks = predictions(number)
     ours: dict[str, Counter[Moved]] = {}
     for group in (g for stack in stacks for g in stack.groups):
@@ -116,7 +114,18 @@ def test_copies(number: int) -> None:
         key = kind if kind == INPUT else f"{kind}_{number_of(point, name)}"
         theirs.setdefault(key, Counter()).update(recorded_movements(layer))
     theirs = {key: Counter({m: n for m, n in moved.items() if moves(arch, m)}) for key, moved in theirs.items()}
-    assert ours == {key: moved for key, moved in theirs.items() if moved}
+    cropping = croppings(point["workload"])
+    assert {k: m for k, m in ours.items() if k not in cropping} == {
+        k: m for k, m in theirs.items() if m and k not in cropping
+    }
+
+
+def croppings(network: str) -> set[str]:
+    """Groups of copies that differ where layers of ours (L10_crop, ...) prepare a shortcut for the add after them."""
+    names = [layer.name.removeprefix("L") for layer in graph_of(network).layers]
+    extra = {name for name in names if "_" in name}
+    found = {f"LayerNode_{name}" for name in extra | {name.partition("_")[0] for name in extra}}
+    return {INPUT, *found} if extra else found
 
 
 def moves(arch: Arch, moved: Moved) -> bool:
