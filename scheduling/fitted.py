@@ -28,8 +28,8 @@ from dfc.scheduling.room import Fitted, FittedMappings
 Choices = Mapping[int, tuple[int, int]]
 #: how often a plan is placed with a little more room to spare
 _ATTEMPTS = 4
-#: a class that costs so much more per operation than the largest one may take other memories
-_DEARER = 1.1
+#: a class may take other memories than the largest one where it costs so much more per operation, of all that costs
+_DEARER = 0.005
 _HINT = "a smaller tile, a mode that recomputes overlap, or a larger memory would make it fit"
 #: where the maps lie that a later layer of the tile needs, and the map whose kept part is still to be copied
 State = tuple[tuple[str, int], ...]
@@ -67,9 +67,13 @@ class _Path:
     pending: tuple[Copy, ...] = ()
 
     @property
-    def effort(self) -> float:
-        """The score per operation of the array."""
-        return self.score / max(1, sum(p.run.nest.operations for p in self.placed if p.run.nest))
+    def operations(self) -> int:
+        """What the array does."""
+        return sum(p.run.nest.operations for p in self.placed if p.run.nest)
+
+    def dearer(self, other: _Path) -> float:
+        """By how much its score exceeds that of another for as many operations."""
+        return self.score - other.score * self.operations / max(1, other.operations)
 
     @property
     def choices(self) -> Choices:
@@ -151,14 +155,14 @@ class FittedPricer(StackPricer):
         for buffer in hanging:
             size[buffer.memory] -= buffer.bits
         over: dict[int, int] = {}
-        choices, typical = main.choices, main.effort
+        choices, most = main.choices, main.score * max(tile.count for tile in plan.classes)
         classes: list[ClassCost] = []
         buffers: list[tuple[Buffer, ...]] = []
         for tile in plan.classes:
             walk = ClassWalk(self, plan, tile, lasting, spatial, spare, resident.held)
             found = walk.cheapest(choices)
-            if isinstance(found, Infeasible) or found.effort > _DEARER * typical:  # it needs more room than most
-                found = walk.cheapest()
+            if isinstance(found, Infeasible) or found.dearer(main) * tile.count > _DEARER * most:
+                found = walk.cheapest()  # it needs more room than most
             if isinstance(found, Infeasible):
                 return found, {}
             placed = walk.placed(found)
