@@ -101,6 +101,7 @@ class MappingSearch:
         self.best: tuple[_Timed, int, float] | None = None
         self.slides = sliding_cuts(space)
         self.floor_pj = floor_pj(space, self.slides)
+        self.ideal = space.tables.total_cycles
         self.few = int(space.lattice.degree[-1]) <= FEW_LOOPS
         self.seen: set[bytes] = set()
         self.unsure = np.inf  # what some order of some chain might reach that was not timed

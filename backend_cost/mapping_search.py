@@ -60,6 +60,8 @@ def search_mapping(
         for search, least in sorted(problems, key=lambda p: p[1].bound_pj):
             if answers and least.bound_pj > min(a.score for a in answers) * (1 + TIE):
                 break  # nor can those after it be better
+            if any(least.bound_pj >= a.score * (1 - TIE) and search.ideal > a.cycles * (1 + TIE) for a in answers):
+                continue  # of equal energy at best, and slower even without a stall
             answers.append(search.energy(least))
     else:
         answers = [a for search, least in problems if (a := search.search(least)) is not None]
