@@ -7,7 +7,7 @@ hand in a file of its own (schema ``dfc.nest/1``; docs/command-line.md has an ex
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import prod
 from pathlib import Path
@@ -83,7 +83,7 @@ def rebuild(schedule: Schedule, layer: str, tile_class: int | None = None, place
     if entry.nest is None:
         message = f"layer '{layer}' is not modelled: only its traffic is counted, it has no loop nest"
         raise UsageError("CLI062", message, place=place, hint="dfc report shows what is counted")
-    arch = parse_arch(schedule.hw.page, f"{place} (hw.page)")
+    arch = _with_room(parse_arch(schedule.hw.page, f"{place} (hw.page)"), entry.room_bits)
     nest = _nest(entry.nest, arch, place)
     others = ", ".join(f"{i} ({count[i]:,})" for i in runs if i != number)
     extents = f"{entry.extents[0]}x{entry.extents[1]} positions"
@@ -96,6 +96,12 @@ def rebuild(schedule: Schedule, layer: str, tile_class: int | None = None, place
         message = f"the mapping has more steps over {names} than the loop nest, which the cost model does not price"
         raise UsageError("CLI051", message, place=place, hint="only the model exact knows steps that do nothing")
     return TileProblem(nest, arch, mapping, model, what, others, entry, schedule.objective)
+
+
+def _with_room(arch: Arch, room_bits: dict[str, int]) -> Arch:
+    """The accelerator as the mapping saw it: what others keep in a memory is not there for it."""
+    memories = tuple(replace(m, size_bits=room_bits.get(m.name, m.size_bits)) for m in arch.memories)
+    return replace(arch, memories=memories)
 
 
 def _tiles(count: int) -> str:

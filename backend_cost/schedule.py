@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from dfc.backend_cost.schedule_json import dump, plain, typed
@@ -219,6 +219,9 @@ class TileLayer:
     energy_pj, latency_cycles: copies included; what they take of it follows.
     gap:       by what share of the objective a better mapping of the nest may exist; 0.0: there is none. None where
                nothing was searched.
+    reads:     what it reads of each map.
+    room_bits: sizes of memories as they were for the mapping, where others take part of them; what its own operands
+               take where they live is in these.
     """
 
     layer: str
@@ -235,6 +238,7 @@ class TileLayer:
     nest: NestEntry | None
     gap: float | None = None
     reads: tuple[ReadEntry, ...] = ()
+    room_bits: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,6 +310,7 @@ class Assembler:
             nest=self._nest_entry(nest) if nest else None,
             gap=cost.gap if cost else None,
             reads=reads,
+            room_bits={self.memory_name(m): bits for m, bits in run.room},
         )
 
     def _nest_entry(self, nest: Nest) -> NestEntry:

@@ -33,6 +33,7 @@ class LayerRun:
     """One layer in one tile class.
 
     tops: per role the memory at which the operand lives for this tile. Extents are (x, y) of what is computed.
+    room: memories that were smaller for the mapping, as others take part of them: (memory, bits).
     """
 
     layer: int
@@ -42,6 +43,7 @@ class LayerRun:
     cost: MappingCost | None
     copies: tuple[Copy, ...]
     copy_cost: CopyCost
+    room: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ class StackPricer:
                 return found
             classes.append(found)
         return StackCost(plan, levels, tuple(classes))
+
+    def estimate(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float] | Infeasible:
+        """About the energy and cycles of a plan, or why it does not fit: to compare plans before some are priced."""
+        found = self.price(plan, held=held)
+        return found if isinstance(found, Infeasible) else (found.energy_pj, float(found.latency_cycles))
 
     def _unmodelled(self, plan: DepthFirstPlan, layer: Layer) -> StackCost:
         """An operator that is not modelled moves its tensors and weights on chip and back; a view moves nothing."""

@@ -112,6 +112,23 @@ class FittedPricer(StackPricer):
         need = memory.size_bits + bits
         return Infeasible("addresses for all that a tile keeps", need, memory.name, memory.size_bits, _HINT)
 
+    def estimate(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float] | Infeasible:
+        """What a plan would cost if all positions of a layer cost what they do in the largest class of tiles."""
+        if self.graph.layers[plan.stack.layers[0]].kind in (Kind.OPAQUE, Kind.VIEW):
+            return super().estimate(plan, held)
+        found = self._chosen(plan, Resident(self.graph, self.arch, plan, held or {}), Spatial.PREFER, {})
+        if isinstance(found, Infeasible):
+            return found
+        energy = cycles = 0.0
+        for placed in found[1].placed:
+            run = placed.run
+            here = max(1, run.extents[0] * run.extents[1])
+            name = self.graph.layers[run.layer].output
+            share = sum(c.count * _positions(name, c) for c in plan.classes) / here if run.nest else 1.0
+            energy += share * (run.copy_cost.energy_pj + (run.cost.energy_pj if run.cost else 0.0))
+            cycles += share * (run.copy_cost.latency_cycles + (run.cost.latency_cycles if run.cost else 0))
+        return energy, cycles
+
     def _chosen(
         self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
     ) -> tuple[Lasting, _Path] | Infeasible:
@@ -198,8 +215,13 @@ class FittedPricer(StackPricer):
 
 def _work(name: str, tile: TileClass) -> tuple[int, bool]:
     """How much of a map the tiles of a class compute; the class that brings the weights comes last among equals."""
+    return tile.count * _positions(name, tile), not tile.first
+
+
+def _positions(name: str, tile: TileClass) -> int:
+    """Positions of a map that a tile computes."""
     x, y = (dict(step.tensors)[name].fresh for step in (tile.x, tile.y))
-    return tile.count * x * y, not tile.first
+    return x * y
 
 
 class ClassWalk:
@@ -338,7 +360,7 @@ class ClassWalk:
             before = in_sequence(price_copies(self.arch, fetched), before)
         memories = {o.role: o.memories[-1] for o in nest.operands}
         x, y = self._extents(layer.output)
-        run = LayerRun(index, (x, y), memories, nest, fitted.cost, (*fetched, *group), before)
+        run = LayerRun(index, (x, y), memories, nest, fitted.cost, (*fetched, *group), before, fitted.sizes)
         pending = [c for t in (*arriving, layer.output) for c in self._kept(t, homes[t])]
         pending += self._left(layer, o_memory)
         return self._longer(path, Placed(run, fitted, alive, windows), homes, tuple(pending))

@@ -47,6 +47,7 @@ class Fitted:
     nest: Nest
     cost: MappingCost
     parts: tuple[HeldPart, ...]
+    sizes: Room = ()  # of memories that were smaller for the mapping than they are
 
     @cached_property
     def taken(self) -> dict[int, int]:
@@ -90,14 +91,15 @@ class FittedMappings:
         for operand, bits in zip(nest.operands, whole_bits(nest), strict=True):
             if operand.memories[-1] in own:
                 own[operand.memories[-1]] += bits
-        return tuple((m, max(0, bits) + own[m]) for m, bits in room)
+        sizes = ((m, max(0, bits) + own[m]) for m, bits in room)
+        return tuple((m, bits) for m, bits in sizes if bits != self.arch.memories[m].size_bits)
 
     def _solve(self, nest: Nest, sizes: Room, rules: LayerRules | None) -> Fitted | TooSmall:
         cache = self._view(sizes)
         cost = cache.best(nest, rules)
         if isinstance(cost, TooSmall):
             return cost
-        return held(nest, cache.arch, cost, cache.model)
+        return held(nest, cache.arch, cost, cache.model, sizes)
 
     def _view(self, sizes: Room) -> MappingCache:
         if not sizes:
@@ -118,8 +120,10 @@ def whole_bits(nest: Nest) -> list[int]:
     return [int(elements(nest, operand, extents)) * operand.bits for operand in nest.operands]
 
 
-def held(nest: Nest, arch: Arch, cost: MappingCost, model: CostModel) -> Fitted:
+def held(nest: Nest, arch: Arch, cost: MappingCost, model: CostModel, sizes: Room = ()) -> Fitted:
     """What a mapping keeps where, with the second buffers that are granted in what ``arch`` has room for.
+
+    ``sizes`` say in which memories that is less than there is.
 
     What is replaced in a single access needs no second buffer (docs/simulator.md).
     """
@@ -140,4 +144,4 @@ def held(nest: Nest, arch: Arch, cost: MappingCost, model: CostModel) -> Fitted:
             chip = arch.memories[memory]
             at_once = bits <= min(chip.read_bits_per_cycle, chip.write_bits_per_cycle)
             parts.append(HeldPart(i, level, memory, bits, 2 if double[0, level] and not at_once else 1))
-    return Fitted(nest, cost, tuple(parts))
+    return Fitted(nest, cost, tuple(parts), sizes)

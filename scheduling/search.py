@@ -1,4 +1,6 @@
-"""Which tile and overlap mode each stack gets: every mode over a grid of tiles, then a descent around the best.
+"""Which tile and overlap mode each stack gets: one mode over a grid of tiles, others from the best of these on.
+
+Most plans are only looked at: their largest class of tiles is mapped, the rest estimated. The best are priced.
 
 Where the spatial unrolling is searched too, that is done for the best of these plans: it takes far longer than pricing
 them as the chip prefers. Both are candidates in the end.
@@ -23,9 +25,15 @@ from dfc.scheduling.partition_types import Limit
 from dfc.scheduling.placement import Held
 
 #: plans per stack that the coarse grid aims at, times layers: long stacks get a coarser grid
-_GRID_EFFORT = 1200
+_GRID_EFFORT = 300
 #: plans per stack whose spatial unrolling is searched before the descent
 _UNROLLED = 3
+#: tiles, the best of other modes, from which each further mode begins
+_SEEDS = 4
+#: plans that are priced, the best by their estimates
+_PRICED = 6
+#: a mode whose best costs so many times the best of all is not refined
+_BEHIND = 1.5
 #: tiles of each mode that are also walked in other orders
 _TURNED = 2
 
@@ -86,6 +94,7 @@ class StackSearch:
         self.limit: Limit | None = None
         self.pruned = 0
         self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible | None] = {}
+        self.looked: dict[tuple[tuple[int, int], Overlap, Order], Candidate | None] = {}
 
     @property
     def whole(self) -> tuple[int, int]:
@@ -108,7 +117,7 @@ class StackSearch:
         key = (tile, overlap, spatial, order)
         if key not in self.found:
             plan = self.tiler.plan(tile, overlap, order)
-            if self._hopeless(plan):
+            if self._hopeless(plan, self.candidates()):
                 self.pruned += 1
                 self.found[key] = None
                 return None
@@ -117,14 +126,11 @@ class StackSearch:
                 self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
             else:
                 self.found[key] = cost
-            if self.progress:
-                by = " by columns" if order is Order.COLUMNS else ""
-                searched = ", spatial" if spatial is Spatial.SEARCH else ""
-                self.progress(f"{tile[0]}x{tile[1]} {overlap.value}{by}{searched}")
+            self.tell(tile, overlap, order, "spatial" if spatial is Spatial.SEARCH else "")
         return self.found[key]
 
-    def _hopeless(self, plan: DepthFirstPlan) -> bool:
-        """Whether a plan costs more than another, or than it may, by what its layers cost at least."""
+    def _hopeless(self, plan: DepthFirstPlan, known: Sequence[Candidate]) -> bool:
+        """Whether a plan costs more than a known one, or than it may, by what its layers cost at least."""
         objective = self.pricer.cache.objective
         if self.bounds is None or plan.tile == self.whole:
             return False
@@ -132,9 +138,31 @@ class StackSearch:
         if self.limit is not None and not self.limit.allows(energy, cycles):
             return True
         if objective is Objective.EDP:
-            return any(c.energy_pj <= energy and c.latency_cycles <= cycles for c in self.candidates())
+            return any(c.energy_pj <= energy and c.latency_cycles <= cycles for c in known)
         least = energy if objective is Objective.ENERGY else cycles
-        return any(score(c, objective) <= least for c in self.candidates())
+        return any(score(c, objective) <= least for c in known)
+
+    def _look(self, tile: tuple[int, int], overlap: Overlap, order: Order | None = None) -> Candidate | None:
+        """About the cost of a tile size and mode; None where it does not fit, or cannot be better."""
+        order = order or self.orders[0]
+        key = (tile, overlap, order)
+        if key not in self.looked:
+            plan = self.tiler.plan(tile, overlap, order)
+            self.looked[key] = None
+            if self._hopeless(plan, self.candidates()):
+                self.pruned += 1
+                return None
+            found = self.pricer.estimate(plan, self.held)
+            if not isinstance(found, Infeasible):
+                self.looked[key] = Candidate(tile, overlap, found[0], round(found[1]), Spatial.PREFER, order)
+            self.tell(tile, overlap, order, "about")
+        return self.looked[key]
+
+    def tell(self, tile: tuple[int, int], overlap: Overlap, order: Order, how: str = "") -> None:
+        """Report progress."""
+        if self.progress:
+            by = " by columns" if order is Order.COLUMNS else ""
+            self.progress(f"{tile[0]}x{tile[1]} {overlap.value}{by}{', ' if how else ''}{how}")
 
     def _other_orders(self, tiles: Iterable[tuple[int, int]], overlap: Overlap, spatial: Spatial) -> None:
         """The same tiles in the other orders, where the order matters: something is kept, and neither axis is whole."""
@@ -169,13 +197,45 @@ class StackSearch:
         if all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
             return
         xs, ys = (halvings(n) for n in self.whole)
-        stride = self._grid_stride(len(xs) * len(ys) * len(overlaps), coarse=limit is not None)
+        stride = self._grid_stride(len(xs) * len(ys), coarse=limit is not None)
         for y in ys[::stride]:
             for x in xs[::stride]:
-                for overlap in _useful(overlaps, (x, y), self.whole):
-                    self.price((x, y), overlap)
-        for overlap in overlaps:
-            self._descend(overlap, Spatial.PREFER, objective)
+                self._look((x, y), overlaps[0])
+        self._look_around(overlaps[0], objective)
+        for overlap in overlaps[1:]:  # from the best tiles of all modes until now, in this mode
+            for tile in [*dict.fromkeys(c.tile for c in self._best_looks(objective))][:_SEEDS]:
+                if overlap in _useful(overlaps, tile, self.whole):
+                    self._look(tile, overlap)
+            self._look_around(overlap, objective)
+        looks = self._best_looks(objective)
+        for look in dict.fromkeys(
+            [*looks[:_PRICED], *(c for o in overlaps for c in looks if c.overlap is o)][:_PRICED]
+        ):
+            self.price(look.tile, look.overlap, order=look.order)
+
+    def _best_looks(self, objective: Objective, overlap: Overlap | None = None) -> list[Candidate]:
+        found = [c for c in self.looked.values() if c is not None and overlap in (None, c.overlap)]
+        return sorted(found, key=lambda c: score(c, objective))
+
+    def _look_around(self, overlap: Overlap, objective: Objective) -> None:
+        """From the mode's best tile to neighbouring sizes, in each order, for as long as one is better."""
+        xs, ys = (halvings(n) for n in self.whole)
+        looks = self._best_looks(objective, overlap)
+        for look in looks[:_TURNED]:
+            if any(overlap.keeps) and look.tile[0] < self.whole[0] and look.tile[1] < self.whole[1]:
+                for order in self.orders[1:]:
+                    self._look(look.tile, overlap, order)
+        while looks := self._best_looks(objective, overlap):
+            best = looks[0]
+            if score(best, objective) > _BEHIND * score(self._best_looks(objective)[0], objective):
+                return  # this mode is far behind: not worth refining
+            i, j = xs.index(best.tile[0]), ys.index(best.tile[1])
+            around = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+            for a, b in around:
+                if 0 <= a < len(xs) and 0 <= b < len(ys):
+                    self._look((xs[a], ys[b]), overlap, best.order)
+            if self._best_looks(objective, overlap)[0] is best:
+                return
 
     def unroll(self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective) -> None:
         """Search the spatial unrolling of what :meth:`explore` found best, and of better tiles around that.
@@ -213,7 +273,7 @@ class StackSearch:
         mine = [c for c in self.candidates() if c.overlap is overlap and c.spatial is spatial]
         best = min(mine, key=lambda c: score(c, objective))
         overall = min(self.candidates(), key=lambda c: score(c, objective))
-        if score(best, objective) > 1.5 * score(overall, objective):
+        if score(best, objective) > _BEHIND * score(overall, objective):
             return  # this mode is far behind: not worth refining
         while True:
             i, j = xs.index(best.tile[0]), ys.index(best.tile[1])
