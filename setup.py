@@ -15,6 +15,6 @@ def extension(name: str) -> Extension:
 
 
 setup(
-    ext_modules=[extension("_buffers"), extension("_chains"), extension("_timing")],
+    ext_modules=[extension(name) for name in ("_branch", "_buffers", "_chains", "_timing")],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

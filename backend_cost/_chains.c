@@ -332,9 +332,34 @@ without_end:
     return PyLong_FromLongLong(cut_short && walk.found <= walk.most ? -walk.found - 1 : walk.found);
 }
 
+static PyObject *remaining(PyObject *self, PyObject *args) {
+    PyObject *shape, *counts, *cost, *result;
+    Problem problem;
+    Py_buffer out;
+    int measures;
+    if (!PyArg_ParseTuple(args, "OOOiO", &shape, &counts, &cost, &measures, &result) || take(&problem, shape, counts, cost, measures) < 0)
+        return NULL;
+    int64_t layer = problem.states * problem.size;
+    if (writable(result, &out, measures * layer * 8) < 0) {
+        release(&problem);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (int f = 0; f < measures; f++) {
+        Problem one = problem;
+        one.cost = problem.cost + f * problem.cuts * problem.size;
+        backwards(&one, (double *)out.buf + f * layer);
+    }
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&out);
+    release(&problem);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"least", least, METH_VARARGS, "least(shape, counts, cost, chain) -> value: fills chain (cuts,) with a least chain."},
     {"within", within, METH_VARARGS, "within(shape, counts, cost, base, limits, idle, product, looks, result) -> chains found; -1 - that if cut short."},
+    {"remaining", remaining, METH_VARARGS, "remaining(shape, counts, cost, measures, result): fills result (measures, states, points)."},
     {NULL, NULL, 0, NULL},
 };
 

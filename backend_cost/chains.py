@@ -64,6 +64,21 @@ class ChainProblem:
             return float(_native.least(self.shape, self.counts, np.ascontiguousarray(cost), chain)), chain
         return _Plain(self, cost).least()
 
+    def remaining(self, cost: Floats) -> Floats:
+        """The least cost of all cuts that are not made yet, at or above each point: (measures, states, points).
+
+        ``cost`` is (measures, cuts, points). The last operand's cuts count fastest in a state.
+        """
+        if self.compiled and _native is not None:
+            states = int(np.prod(self.counts + 1))
+            found = np.empty((len(cost), states, int(np.prod(self.shape))))
+            _native.remaining(self.shape, self.counts, np.ascontiguousarray(cost), len(cost), found)
+            return found
+        layers = [_Plain(self, measure) for measure in cost]
+        for layer in layers:
+            layer.backwards()
+        return np.stack([[layer.left[s] for s in layer.states] for layer in layers])
+
     def within(
         self, cost: Floats, base: Floats, limits: Floats, most: int, product: float = np.inf
     ) -> tuple[Ints, bool]:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from dfc.backend_cost.evaluate import Batch, effective_cuts, energy_pj
+from dfc.backend_cost.mapping_branch import BranchProblem, Goal, branch_problem
 from dfc.backend_cost.mapping_cost import MappingCost, MappingTimes, Objective, cost_of, mapping_times
 from dfc.backend_cost.mapping_energy import TIE, LeastEnergy, least_energy
 from dfc.backend_cost.mapping_rules import LayerRules
@@ -33,6 +35,8 @@ ORDERS = 4000
 TOGETHER = 1 << 12
 #: nests of at most so many prime factors are listed to the end, ties and orders of the loops too
 FEW_LOOPS = 6
+#: work of a branch and bound: at first; then that of few loops, which are searched to the end; of others
+START_WORK, MOST_WORK, WORK = 60_000, 4_000_000, 600_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +52,7 @@ class _Timed:
     def score(self, objective: Objective, max_cycles: float | None) -> Floats:
         """What the objective compares; infinite where the limit of time is passed."""
         total = self.times.total
-        score = {Objective.ENERGY: self.energy_pj, Objective.LATENCY: total, Objective.EDP: total * self.energy_pj}[
-            objective
-        ]
+        score = objective.of(self.energy_pj, total)
         return score if max_cycles is None else np.where(total <= max_cycles + 1e-6, score, np.inf)
 
     def best(self, objective: Objective, max_cycles: float | None) -> tuple[int, float]:
@@ -92,7 +94,10 @@ class MappingSearch:
         objective: Objective,
         max_cycles: float | None,
         rules: LayerRules | None,
+        *,
+        few: bool,
     ):
+        """``few``: the nest has few loops, and everything is searched to the end."""
         self.space = space
         self.rules = rules
         self.regions = regions
@@ -102,9 +107,20 @@ class MappingSearch:
         self.slides = sliding_cuts(space)
         self.floor_pj = floor_pj(space, self.slides)
         self.ideal = space.tables.total_cycles
-        self.few = int(space.lattice.degree[-1]) <= FEW_LOOPS
+        self.few = few
+        self.known = np.inf, np.inf, np.inf  # score, energy and cycles of another nest's mapping that is to be beaten
         self.seen: set[bytes] = set()
         self.unsure = np.inf  # what some order of some chain might reach that was not timed
+
+    @cached_property
+    def branch(self) -> BranchProblem | None:
+        """The exact model's time can be bounded cut by cut."""
+        return branch_problem(self.space, self.regions, self.floor_pj) if self.space.model.played else None
+
+    def outlook(self, least: LeastEnergy) -> float:
+        """What no mapping scores below, as far as is known at once."""
+        branch = self.branch
+        return 0.0 if branch is None else branch.least_score(self.objective, least.bound_pj)
 
     def offer(self, timed: _Timed) -> None:
         """Keep the best of these if it is better than what is known."""
@@ -214,6 +230,9 @@ class MappingSearch:
 
     def energy(self, found: LeastEnergy) -> Answer:
         """Of the mappings of least energy the fastest."""
+        if (self.few or self.space.couplings) and self.branch is not None:
+            self.time(found.chain[None])
+            return self.result(max(self._branched(self.branch, found), found.bound_pj))
         limit = found.energy_pj + abs(found.energy_pj) * TIE
         tied, complete = self._listed(np.array([limit]), TIES)
         self.time(np.concatenate([found.chain[None], tied]), exhaust=self.few)
@@ -238,12 +257,53 @@ class MappingSearch:
 
     def search(self, least: LeastEnergy) -> Answer | None:
         """The best by time, or by time and energy; None where none is fast enough."""
+        if self.branch is not None:
+            return self._fastest(self.branch, least)
         floors = self._floors()
         self.time(np.concatenate([least.chain[None], self._mixtures(floors, least.energy_pj)]))
         bound = self._settle(floors, least)
         if self.objective is Objective.LATENCY and self.best is not None:
             self._thrifty(floors, least)
         return self.result(bound) if self.best is not None else None
+
+    def _fastest(self, branch: BranchProblem, least: LeastEnergy) -> Answer | None:
+        """The same where the exact model's time can be bounded cut by cut."""
+        self.time(least.chain[None])
+        if self.best is None:
+            fast = self._other(Objective.LATENCY, None)
+            fast.time(least.chain[None])
+            bound = fast._branched(branch, least)
+            if bound > (self.max_cycles or 0) + 1e-6:
+                return None
+            assert fast.best is not None
+            self.offer(fast.best[0])
+        bound = self._branched(branch, least)
+        return self.result(bound) if self.best is not None else None
+
+    def _branched(self, branch: BranchProblem, least: LeastEnergy) -> float:
+        """Improve the best by branch and bound; returns what no mapping is better than.
+
+        Where little work does not prove it, chains to start from are worth their time.
+        """
+        limit = np.inf if self.max_cycles is None else self.max_cycles + 1e-6
+        bound = 0.0
+        few = int(self.space.lattice.degree[-1]) <= FEW_LOOPS
+        for work in (START_WORK, MOST_WORK if few else WORK):
+            score, energy, cycles = np.inf, np.inf, np.inf
+            if self.best is not None:
+                timed, row, score = self.best
+                energy, cycles = float(timed.energy_pj[row]), float(timed.times.total[row])
+            score, energy, cycles = min(self.known, (score, energy, cycles))
+            goal = Goal(self.objective, limit, least.bound_pj, score, energy, cycles)
+            found = branch.search(goal, work)
+            self.time(self._valid(found.chains))
+            bound = max(bound, found.bound)
+            if found.work <= work:
+                break
+            if work == START_WORK:
+                self.time(self._mixtures(self._floors(), least.energy_pj))
+            self._improve()
+        return bound
 
     def _floors(self) -> Floors:
         return time_floors(self.space, np.logical_or.reduce([r.allowed for r in self.regions]))
@@ -267,7 +327,7 @@ class MappingSearch:
         return bound
 
     def _other(self, objective: Objective, max_cycles: float | None) -> MappingSearch:
-        return MappingSearch(self.space, self.regions, objective, max_cycles, self.rules)
+        return MappingSearch(self.space, self.regions, objective, max_cycles, self.rules, few=self.few)
 
     def _thrifty(self, floors: Floors, least: LeastEnergy) -> None:
         """Of the fastest mappings that of least energy."""

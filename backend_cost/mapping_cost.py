@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from dfc.backend_cost.timing_tables import TimeTables
 from dfc.hwdsl.arch import Arch
 from dfc.ir import N_DIMS, Role
 
+T = TypeVar("T", float, Floats)
+
 
 class Objective(StrEnum):
     """What a schedule is to have least of."""
@@ -24,6 +27,12 @@ class Objective(StrEnum):
     ENERGY = "energy"
     LATENCY = "latency"
     EDP = "edp"
+
+    def of(self, energy_pj: T, cycles: T) -> T:
+        """The score of an energy and a latency, or of many."""
+        if self is Objective.ENERGY:
+            return energy_pj
+        return cycles if self is Objective.LATENCY else energy_pj * cycles
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from dfc.backend_cost.cost_model import EXACT, CostModel
 from dfc.backend_cost.lattice import prime_factors
-from dfc.backend_cost.mapping_best import Answer, MappingSearch
+from dfc.backend_cost.mapping_best import FEW_LOOPS, Answer, MappingSearch
 from dfc.backend_cost.mapping_cost import MappingCost, Objective, TooSmall
 from dfc.backend_cost.mapping_energy import TIE, LeastEnergy, least_energy
 from dfc.backend_cost.mapping_rules import LayerRules
@@ -46,8 +46,10 @@ def search_mapping(
     """
     problems: list[tuple[MappingSearch, LeastEnergy]] = []
     failed: TooSmall | None = None
+    few = sum(len(prime_factors(n)) for n in nest.temporal) <= FEW_LOOPS  # with idle steps, they may be more
     for steps in [None, *padded_steps(nest, model)]:
-        found = _problem(nest if steps is None else nest.with_steps(steps), arch, (objective, max_cycles), model, rules)
+        padded = nest if steps is None else nest.with_steps(steps)
+        found = _problem(padded, arch, (objective, max_cycles), model, rules, few=few)
         if isinstance(found, TooSmall):
             failed = failed or found
         else:
@@ -64,7 +66,13 @@ def search_mapping(
                 continue  # of equal energy at best, and slower even without a stall
             answers.append(search.energy(least))
     else:
-        answers = [a for search, least in problems if (a := search.search(least)) is not None]
+        for search, least in sorted(problems, key=lambda p: p[0].outlook(p[1])):
+            known = min(((a.score, a.energy_pj, a.cycles) for a in answers), default=search.known)
+            if search.outlook(least) > known[0] * (1 + TIE):
+                break
+            search.known = search.known if search.slides else known
+            answer = search.search(least)
+            answers += [] if answer is None else [answer]
     if not answers:
         raise InfeasibleError(
             "MAP030",
@@ -81,7 +89,7 @@ def search_mapping(
 
 
 def _problem(
-    nest: Nest, arch: Arch, goal: tuple[Objective, int | None], model: CostModel, rules: LayerRules | None
+    nest: Nest, arch: Arch, goal: tuple[Objective, int | None], model: CostModel, rules: LayerRules | None, *, few: bool
 ) -> tuple[MappingSearch, LeastEnergy] | TooSmall:
     """The search for one nest and its mapping of least energy, or what leaves none."""
     space = mapping_space(nest, arch, model)
@@ -91,7 +99,7 @@ def _problem(
     regions = space.regions(None if rules is None else rules.allowed(space))
     if isinstance(regions, TooSmall):
         return regions
-    search = MappingSearch(space, regions, *goal, rules)
+    search = MappingSearch(space, regions, *goal, rules, few=few)
     least = least_energy(space, regions)
     if least is not None and search.slides:  # what its memories fetch may be less than what the tables say
         lowest = least_energy(space, regions, search.floor_pj)

@@ -243,8 +243,7 @@ def _outlook(nest: Nest, mapper: Mapper, rules: LayerRules | None) -> Score:
 
 def score_of(objective: Objective, energy_pj: float, cycles: float) -> Score:
     """What the objective compares, and what decides ties."""
-    first = {Objective.ENERGY: energy_pj, Objective.LATENCY: cycles, Objective.EDP: energy_pj * cycles}
-    return first[objective], energy_pj, cycles
+    return objective.of(energy_pj, cycles), energy_pj, cycles
 
 
 def _compared(one: Score, other: Score) -> int:

@@ -31,6 +31,10 @@ def _load(name: str) -> ModuleType | None:
 _timing, _buffers = _load("_timing"), _load("_buffers")
 COMPILED = _timing is not None and _buffers is not None
 
+#: what ``_timing.c`` reads of the fitted shares, behind three other numbers; the steps' cycles follow
+FITTED = (APART, AT_ENDS, HIDDEN, CONTESTED, RESERVE)
+STEPS_AT = 3 + len(FITTED)
+
 
 @dataclass(frozen=True)
 class _FlatTimes:
@@ -65,8 +69,7 @@ def _flat(times: TimeTables) -> _FlatTimes:
     nothing = np.zeros(len(moved[0].cycles))
     shares = [nothing if b.back is None else b.back.share for b in times.boundaries]
     values = np.stack([*(t.cycles * t.share for t in moved), *shares], axis=1)
-    fitted = [APART, AT_ENDS, HIDDEN, CONTESTED, RESERVE]
-    numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles), *fitted]
+    numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles), *FITTED]
     flat = _FlatTimes(
         layout,
         np.array(numbers + _steps(times, ports)),

@@ -115,6 +115,4 @@ Progress = Callable[[int, float, float], None]
 
 def score(objective: Objective, energy_pj: float, latency_cycles: float) -> float:
     """What the objective wants least of."""
-    if objective is Objective.EDP:
-        return energy_pj * latency_cycles
-    return energy_pj if objective is Objective.ENERGY else latency_cycles
+    return objective.of(energy_pj, latency_cycles)

@@ -297,11 +297,7 @@ def _useful(overlaps: Sequence[Overlap], tile: tuple[int, int], whole: tuple[int
 
 def score(candidate: Candidate, objective: Objective) -> float:
     """What the objective wants least of."""
-    if objective is Objective.ENERGY:
-        return candidate.energy_pj
-    if objective is Objective.LATENCY:
-        return float(candidate.latency_cycles)
-    return candidate.energy_pj * candidate.latency_cycles
+    return objective.of(candidate.energy_pj, float(candidate.latency_cycles))
 
 
 def best_combination(choices: Sequence[Sequence[Candidate]], objective: Objective) -> list[Candidate]:

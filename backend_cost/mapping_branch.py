@@ -1,0 +1,323 @@
+"""Fast mappings under the exact model, proved: branch and bound over chains of cuts, from the innermost outwards.
+
+What goes into it is put together here; ``_branch.c`` searches, or ``mapping_branch_plain.py`` where no compiler was.
+docs/mapping-search.md explains the bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+
+from dfc.backend_cost.chains import ChainProblem
+from dfc.backend_cost.mapping_branch_plain import Best, PlainProblem, PlainSearch
+from dfc.backend_cost.mapping_branch_time import FlatLayout
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.backend_cost.mapping_space import MappingSpace, Region
+from dfc.backend_cost.tables import Floats, Ints
+from dfc.backend_cost.timing_compiled import FITTED, STEPS_AT
+from dfc.backend_cost.timing_rows import CONTESTED
+from dfc.backend_cost.timing_tables import BoundaryTimes, Port, TimeTables, Transfer
+
+
+def _load() -> ModuleType | None:
+    try:
+        return import_module("dfc.backend_cost._branch")
+    except ImportError:  # installed without a compiler
+        return None
+
+
+_native = _load()
+COMPILED = _native is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is searched: less of the objective than a score known, among equal scores less energy, then fewer cycles."""
+
+    objective: Objective
+    max_cycles: float = np.inf
+    least_pj: float = 0.0
+    score: float = np.inf
+    energy_pj: float = np.inf
+    cycles: float = np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Chains (rows, cuts), each better than those before; the score that no chain is below; the work that it took."""
+
+    chains: Ints
+    bound: float
+    work: int
+
+
+@dataclass(frozen=True, eq=False)
+class BranchProblem:
+    """One space as flat arrays. Operands of 0 bits take no time or energy: none of their cuts are here.
+
+    cost:      (measures, cuts, points): energy (infinite where a cut may not lie), reserve, ports, ends.
+    base:      (measures,) what every chain has of them.
+    left:      (measures, states, points) the least that cuts not made yet add.
+    energy_pj: (cuts, points) of a whole chain's cuts.
+    layout, numbers, values, stays, periods: as ``timing_compiled`` hands them to ``_timing.c``.
+    final, partial, reduces: (columns, points) bits that memories hold, and whether what is cut there is partial above.
+    places:    (columns, 3) slot, cut, cut below of each operand and memory; -1 for none.
+    room:      (slots, 2) size and smallest width in bits.
+    coupled, saving, factor: as ``MappingSpace.couplings``.
+    """
+
+    space: MappingSpace
+    chains: ChainProblem
+    cuts: list[int]  # of the space's
+    cost: Floats
+    base: Floats
+    left: Floats
+    energy_pj: Floats
+    layout: Ints
+    numbers: Floats
+    values: Floats
+    final: Floats
+    partial: Floats
+    reduces: np.ndarray
+    places: Ints
+    room: Floats
+    coupled: Ints
+    saving: Floats
+    factor: Floats
+    small_back: bool  # sums that come back take no longer than those that leave
+    sliding: bool  # a whole chain's energy may be less than its cuts'
+    compiled: bool
+
+    def least_score(self, objective: Objective, least_pj: float) -> float:
+        """What no chain scores below, before any is looked at."""
+        least: list[float] = (self.base + self.left[:, 0, 0]).tolist()
+        numbers: list[float] = self.numbers.tolist()
+        ports = int(self.layout[3])
+        share, working, total = numbers[:3]
+        step = share * numbers[STEPS_AT + 1 + ports] + (1 - share) * numbers[STEPS_AT]
+        cycles = max(*least[2 : 2 + ports], total + (step - 1) * working + max(least[2 + ports :]))
+        return objective.of(max(least[0], least_pj), cycles)
+
+    def search(self, goal: Goal, most_work: int) -> Found:
+        """Chains that are better than the goal's, with at most about so much work."""
+        if self.compiled and _native is not None and self._small(_native):
+            return self._compiled(_native, goal, most_work)
+        best = Best(goal.objective, goal.max_cycles, goal.least_pj, goal.score, goal.energy_pj, goal.cycles)
+        plain = PlainSearch(self._plain(), best, most_work)
+        bound = plain.run()
+        chains = np.array(plain.chains, dtype=np.int64).reshape(-1, len(self.cuts))
+        return Found(self._whole(chains), bound, plain.work)
+
+    def _small(self, native: ModuleType) -> bool:
+        most = native.MOST_CUTS, native.MOST_MEASURES, native.MOST_COLUMNS, native.MOST_AXES
+        mine = len(self.cuts), len(self.base), len(self.places), len(self.space.lattice.loops)
+        timed = native.MOST_FLOWS, native.MOST_PORTS, native.MOST_PAIRS
+        return all(n <= m for n, m in zip((*mine, *self.layout[2:5]), (*most, *timed), strict=True))
+
+    def _compiled(self, native: ModuleType, goal: Goal, most_work: int) -> Found:
+        space, counts = self.space, self.chains.counts
+        exponents, idle = self._bytes()
+        result = np.zeros((native.MOST_RESULTS, len(self.cuts)), dtype=np.int64)
+        kind = (Objective.LATENCY, Objective.EDP, Objective.ENERGY).index(goal.objective)
+        best = goal.score, goal.energy_pj, goal.cycles, goal.least_pj
+        bound, found, work = native.search(
+            (
+                np.array([len(space.lattice.points), len(counts), *counts], dtype=np.int64),
+                exponents,
+                idle,
+                self.cost,
+                self.left,
+                self.energy_pj,
+                self.base,
+                self.layout,
+                self.numbers,
+                self.values,
+                space.tables.stays,
+                space.tables.cycles,
+                self.final,
+                self.partial,
+                self.reduces,
+                self.places,
+                self.room,
+                self.coupled,
+                self.saving,
+                self.factor,
+                np.array([kind, most_work, goal.max_cycles, self.small_back, *best, self.sliding], dtype=float),
+                result,
+            )
+        )
+        rows = [i % len(result) for i in range(max(0, found - len(result)), found)]
+        return Found(self._whole(result[rows]), bound, work)
+
+    def _plain(self) -> PlainProblem:
+        tables, lattice = self.space.tables, self.space.lattice
+        idle = [[o.irrelevant(loop.dim) for loop in lattice.loops] for o in self.space.nest.operands]
+        flat = self.layout, self.numbers, self.values, tables.stays, tables.cycles
+        return PlainProblem(
+            tuple(self.chains.counts.tolist()),
+            lattice.exponents[:, : len(lattice.loops)],
+            np.array(idle, dtype=bool).reshape(len(idle), len(lattice.loops)),
+            self.cost,
+            self.left,
+            self.energy_pj,
+            self.base,
+            FlatLayout(*flat, self.final, self.partial, self.reduces, self.places, self.room),
+            [(int(inner), int(outer)) for inner, outer in self.coupled.tolist()],
+            self.saving,
+            self.factor,
+            self.small_back,
+            self.sliding,
+        )
+
+    def _whole(self, chains: Ints) -> Ints:
+        """With the cuts of operands of 0 bits, which lie beyond all loops."""
+        whole = np.full((len(chains), len(self.space.cuts)), self.space.lattice.top, dtype=np.int64)
+        whole[:, self.cuts] = chains
+        return whole
+
+    def _bytes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Exponents (words, points) and idle axes (operands, words), a byte for each axis."""
+        lattice = self.space.lattice
+        axes = len(lattice.loops)
+        words = max(1, -(-axes // 8))
+        exponents = np.zeros((len(lattice.points), 8 * words), dtype=np.uint8)
+        exponents[:, :axes] = lattice.exponents[:, :axes]
+        idle = np.zeros((len(self.space.nest.operands), 8 * words), dtype=np.uint8)
+        for i, operand in enumerate(self.space.nest.operands):
+            idle[i, :axes] = [0x7F * operand.irrelevant(loop.dim) for loop in lattice.loops]
+        return np.ascontiguousarray(exponents.view(np.uint64).T), idle.view(np.uint64)
+
+
+def branch_problem(
+    space: MappingSpace, regions: list[Region], floor_pj: Floats, *, compiled: bool = COMPILED
+) -> BranchProblem | None:
+    """The problem of a space's regions; ``floor_pj`` (cuts, points) is what cuts cost at least. None without cuts."""
+    operands = space.nest.operands
+    cuts = [k for k, (i, _) in enumerate(space.cuts) if operands[i].bits]
+    if not cuts:
+        return None
+    some = [len(o.memories) - 1 if o.bits else 0 for o in operands]
+    chains = ChainProblem(space.lattice.shape, np.array(some, dtype=np.int64), space.chains.idle)
+    allowed = np.logical_or.reduce([r.allowed for r in regions])
+    energy = space.relaxed(floor_pj, replace(regions[0], allowed=allowed))
+    place = {k: n for n, k in enumerate(cuts)}
+    times = space.times
+    flows = [(n, b.operand, kind, t) for n, b in enumerate(times.boundaries) for kind, t in _transfers(b)]
+    ports = sorted({p for *_, t in flows for p in t.ports})
+    contested = [any(set(t.ports) & set(u.ports) and o != p for _, p, _, u in flows) for _, o, _, t in flows]
+    bases, rows = _measures(space, times, flows, ports, contested)
+    cost = np.where(allowed[cuts], np.concatenate([energy[None, cuts], rows]), np.inf)
+    base = np.array([space.tables.fixed_pj, *bases])
+    final, partial, reduces, places, room = _memories(space, place)
+    c = [x for x in space.couplings if x.outer in place]  # else of sums of 0 bits
+    return BranchProblem(
+        space,
+        chains,
+        cuts,
+        cost,
+        base,
+        chains.remaining(cost),
+        np.ascontiguousarray(space.energy_pj[cuts]),
+        *_flat(times, flows, ports, contested),
+        final,
+        partial,
+        reduces,
+        places,
+        room,
+        np.array([(place[x.inner] if x.inner >= 0 else -1, place[x.outer]) for x in c], dtype=np.int64).reshape(-1, 2),
+        np.array([x.saving_pj for x in c], dtype=float).reshape(len(c), len(space.lattice.points)),
+        np.array([x.factor for x in c], dtype=float).reshape(len(c), len(space.lattice.points)),
+        all((b.back.cycles * b.back.share <= b.up.cycles).all() for b in times.boundaries if b.back and b.up),
+        bool((floor_pj < space.energy_pj).any()),
+        compiled,
+    )
+
+
+_Flow = tuple[int, int, int, Transfer]  # boundary, operand, kind
+
+
+def _transfers(times: BoundaryTimes) -> list[tuple[int, Transfer]]:
+    return [(kind, t) for kind, t in enumerate((times.fetch, times.back, times.up)) if t is not None]
+
+
+def _measures(
+    space: MappingSpace, times: TimeTables, flows: list[_Flow], ports: list[Port], contested: list[bool]
+) -> tuple[list[float], Floats]:
+    """(measures,) and (measures, cuts, points): the least reserve; what each port carries; one fill and the drain."""
+    tables = space.tables
+    stays = tables.stays
+    number = {p: 1 + i for i, p in enumerate(ports)}
+    inputs = {o: 1 + len(ports) + i for i, o in enumerate(dict.fromkeys(o for _, o, kind, _ in flows if kind == 0))}
+    ends = list(inputs.values()) or [1 + len(ports)]
+    count = ends[-1] + 1
+    rows = np.zeros((count, len(times.boundaries), len(tables.points)))
+    base = [0.0] * count
+    share = times.step_share
+    for weight, returning in ((share, True), (1 - share, False)):
+        for port, cycles in times.step_cycles(returning)[1].items():
+            if weight and port in number:
+                base[number[port]] += weight * cycles * tables.working_cycles
+    for (at, operand, kind, t), meets in zip(flows, contested, strict=True):
+        carried = t.cycles * t.share * stays
+        for port in dict.fromkeys(t.ports):
+            rows[number[port], at] += carried
+        if meets:
+            rows[0, at] += CONTESTED * carried * (stays > 1)
+        if kind == 0:
+            rows[inputs[operand], at] += t.cycles
+        if kind == 2:
+            rows[ends, at] += t.cycles
+    return base, rows
+
+
+def _flat(
+    times: TimeTables, flows: list[_Flow], ports: list[Port], contested: list[bool]
+) -> tuple[Ints, Floats, Floats]:
+    """(layout, numbers, values) of ``_timing.c``."""
+    number = {p: i for i, p in enumerate(ports)}
+    pairs = sorted(
+        {t.ports for *_, t in flows if any(set(t.ports) & set(u.ports) and t.ports != u.ports for *_, u in flows)}
+    )
+    first = np.cumsum([0, *(len(t.operand.memories) for t in times.tables.operands)])
+    operands = len(times.tables.operands)
+    layout = [len(times.boundaries), operands, len(flows), len(ports), len(pairs), int(first[-1])]
+    for b in times.boundaries:
+        layout += [b.operand, b.boundary, int(first[b.operand]) + b.boundary - 1]
+    for (at, _, kind, t), meets in zip(flows, contested, strict=True):
+        layout += [at, kind, *(number[p] for p in t.ports), meets]
+    for pair in pairs:
+        layout += [number[p] for p in pair]
+    shares = [np.zeros(len(times.tables.points)) if b.back is None else b.back.share for b in times.boundaries]
+    values = np.stack([*(t.cycles * t.share for *_, t in flows), *shares], axis=1)
+    numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles), *FITTED]
+    for returning in (False, True):
+        cycles, busy = times.step_cycles(returning)
+        numbers += [cycles, *(busy.get(p, 0.0) for p in ports)]
+    return np.array(layout, dtype=np.int64), np.array(numbers), np.ascontiguousarray(values)
+
+
+def _memories(space: MappingSpace, place: dict[int, int]) -> tuple[Floats, Floats, np.ndarray, Ints, Floats]:
+    """(final, partial, reduces, places, room) of a problem."""
+    number = {cut: place[k] for k, cut in enumerate(space.cuts) if k in place}
+    slots: dict[int, int] = {}
+    places: list[tuple[int, int, int]] = []
+    parts: list[tuple[Ints, Ints, np.ndarray]] = []
+    for i, table in enumerate(space.tables.operands):
+        for m, memory in enumerate(table.operand.memories if table.operand.bits else ()):
+            slot = slots.setdefault(memory, len(slots))
+            places.append((slot, number.get((i, m), -1), number.get((i, m - 1), -1)))
+            parts.append((*table.alloc_bits[m], np.broadcast_to(table.reduces[m], len(space.tables.points))))
+    final, partial, reduces = (np.ascontiguousarray(np.stack(part)) for part in zip(*parts, strict=True))
+    chips = [space.arch.memories[m] for m in slots]
+    room = [(m.size_bits, min(m.read_bits_per_cycle, m.write_bits_per_cycle)) for m in chips]
+    return (
+        final.astype(float),
+        partial.astype(float),
+        reduces.astype(bool),
+        np.array(places),
+        np.array(room, dtype=float),
+    )
