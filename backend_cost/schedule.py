@@ -179,6 +179,7 @@ class BufferEntry:
                  "H cache", "V cache" or "weights".
     name:        of the map, of the layer whose weights they are, or of the operand.
     first, last: layers from the start of the one to the end of the other; both empty for as long as the stack runs.
+    copies:      2 where "loops" has two buffers, so that one is filled while the other is in use: ``bits`` are of both.
     lines, length, skewed: of a cache, positions along which it is a ring and along the other axis; see
                  ``LineBuffer`` in ``dfc.scheduling.parts``.
     """
@@ -190,6 +191,7 @@ class BufferEntry:
     bits: int
     first: str = ""
     last: str = ""
+    copies: int = 1
     lines: int = 0
     length: int = 0
     skewed: bool = False
@@ -203,6 +205,21 @@ class ReadEntry:
     fresh_bits: int
     h_cache_bits: int
     v_cache_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class MadeEntry:
+    """What a layer computes of a map in one tile, or is the first to need of a map that is ``fetched``.
+
+    ``extents`` are [x, y] positions, ``bits`` all of them with all channels; of these the next two go into the caches.
+    """
+
+    tensor: str
+    extents: tuple[int, int]
+    bits: int
+    h_cache_bits: int
+    v_cache_bits: int
+    fetched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +256,7 @@ class TileLayer:
     gap: float | None = None
     reads: tuple[ReadEntry, ...] = ()
     room_bits: dict[str, int] = field(default_factory=dict[str, int])
+    makes: tuple[MadeEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dfc.backend_cost.mapping_cost import Objective
@@ -15,6 +15,7 @@ from dfc.backend_cost.schedule import (
     HardwareInfo,
     LatencySplit,
     LayerEntry,
+    MadeEntry,
     MemoryInfo,
     NestEntry,
     OperandEntry,
@@ -29,7 +30,7 @@ from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
 from dfc.passes.tiles import Order
 from dfc.scheduling.addresses import stacked
 from dfc.scheduling.copies import Copy
-from dfc.scheduling.engine import LayerRun, StackCost, StackPricer
+from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer
 from dfc.scheduling.parts import TileParts
 from dfc.scheduling.placement import Buffer
 from dfc.scheduling.search import Candidate
@@ -244,6 +245,7 @@ class Assembler:
             bits=buffer.bits,
             first=steps[buffer.first] if steps else "",
             last=steps[buffer.last] if steps else "",
+            copies=buffer.copies,
             lines=line.lines if line else 0,
             length=line.length if line else 0,
             skewed=line is not None and line.skewed,
@@ -271,9 +273,28 @@ class Assembler:
             first=found.tile.first,
             energy_pj=found.energy_pj,
             latency_cycles=found.latency_cycles,
-            layers=tuple(self._tile_layer(run, self._reads(run, stack, parts)) for run in found.runs),
+            layers=tuple(self._tile_layers(found, stack, parts)),
             buffers=tuple(self._buffer_entry(b, steps) for b in stack.buffers[number]) if stack.buffers else (),
         )
+
+    def _tile_layers(self, found: ClassCost, stack: StackCost, parts: TileParts) -> Iterator[TileLayer]:
+        here: set[str] = set()  # maps that this tile has made or fetched
+        for run in found.runs:
+            reads = self._reads(run, stack, parts)
+            makes: list[MadeEntry] = []
+            if run.nest is not None:
+                arriving = dict.fromkeys(read.tensor for read in reads if read.tensor not in here)
+                names = [*((t, True) for t in arriving), (self.graph.layers[run.layer].output, False)]
+                makes = [self._made(t, fetched, found, stack, parts) for t, fetched in names]
+                here.update(t for t, _ in names)
+            yield self._tile_layer(run, reads, tuple(made for made in makes if made.bits))
+
+    def _made(self, tensor: str, fetched: bool, found: ClassCost, stack: StackCost, parts: TileParts) -> MadeEntry:
+        made = parts.map(tensor)
+        x, y = (dict(step.tensors)[tensor].fresh for step in (found.tile.x, found.tile.y))
+        h, v = (made.along, made.across) if stack.plan.order is Order.ROWS else (made.across, made.along)
+        each = self.pricer.maps.column_bits(tensor)
+        return MadeEntry(tensor, (x, y), made.fresh * each, h * each, v * each, fetched)
 
     def _reads(self, run: LayerRun, stack: StackCost, parts: TileParts) -> tuple[ReadEntry, ...]:
         """What a layer reads of each map, the largest window of each."""
@@ -290,7 +311,7 @@ class Assembler:
             found[name] = ReadEntry(name, bits(read.fresh), bits(h), bits(v))
         return tuple(found.values())
 
-    def _tile_layer(self, run: LayerRun, reads: tuple[ReadEntry, ...]) -> TileLayer:
+    def _tile_layer(self, run: LayerRun, reads: tuple[ReadEntry, ...], makes: tuple[MadeEntry, ...]) -> TileLayer:
         cost, nest = run.cost, run.nest
         used = {o.role for o in nest.operands} if nest else set[Role]()
         mapping = cost.mapping if cost else None
@@ -311,6 +332,7 @@ class Assembler:
             gap=cost.gap if cost else None,
             reads=reads,
             room_bits={self.memory_name(m): bits for m, bits in run.room},
+            makes=makes,
         )
 
     def _nest_entry(self, nest: Nest) -> NestEntry:

@@ -608,4 +608,4 @@ class ClassWalk:
             if placed.fitted:
                 names = operand_names(placed.fitted.nest)
                 for part in placed.fitted.parts:
-                    yield Buffer("loops", names[part.operand], part.memory, part.room_bits, at, at)
+                    yield Buffer("loops", names[part.operand], part.memory, part.room_bits, at, at, copies=part.copies)

@@ -185,7 +185,8 @@ class Resident:
 class Buffer:
     """Bits of a memory that something takes, from step ``first`` to step ``last`` of a tile, a step for each layer.
 
-    ``address_bits`` is None until ``addresses.py`` gave it one. ``line`` is a line buffer's layout.
+    ``address_bits`` is None until ``addresses.py`` gave it one. ``line`` is a line buffer's layout; of
+    ``copies`` there are two where a loop nest has a second buffer, and ``bits`` are of both.
     """
 
     what: str
@@ -196,6 +197,7 @@ class Buffer:
     last: int
     address_bits: int | None = None
     line: LineBuffer | None = None
+    copies: int = 1
 
     def at(self, address_bits: int) -> Buffer:
         """The same with an address."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,8 +12,9 @@ from dfc.backend_cost.evaluate import effective_cuts
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import MappingCost, TooSmall, tables_of
 from dfc.backend_cost.mapping_rules import LayerRules
-from dfc.backend_cost.nest import Nest
-from dfc.backend_cost.spatial import elements
+from dfc.backend_cost.nest import Nest, NestOperand, spatial_levels
+from dfc.backend_cost.spatial import elements, operand_lanes
+from dfc.backend_cost.tables import Floats
 from dfc.backend_cost.timing import granted_buffers
 from dfc.hwdsl.arch import Arch
 
@@ -76,7 +78,19 @@ class FittedMappings:
         if isinstance(free, TooSmall) or all(bits <= room.get(m, bits) for m, bits in free.taken.items()):
             return free
         used = {m for operand in nest.operands for m in operand.memories[:-1]}
-        return self._fit(nest, tuple(sorted((m, bits) for m, bits in room.items() if m in used)), rules)
+        left = {m: bits for m, bits in sorted(room.items()) if m in used}
+        while True:
+            found = self._fit(nest, tuple(left.items()), rules)
+            if isinstance(found, TooSmall):
+                return found
+            over = {m: found.taken.get(m, 0) - room[m] for m in left}
+            if all(bits <= 0 for bits in over.values()):
+                return found
+            short = next((m for m, bits in left.items() if over[m] > 0 >= bits), None)
+            if short is not None:  # it was left nothing
+                return TooSmall(short, self.arch.memories[short].size_bits + over[short])
+            # the search counts lanes that idle in part of the steps by their share: leave it less
+            left = {m: bits - max(0, over[m]) for m, bits in left.items()}
 
     def _fit(self, nest: Nest, room: Room, rules: LayerRules | None) -> Fitted | TooSmall:
         key = (nest, room, rules)
@@ -120,6 +134,15 @@ def whole_bits(nest: Nest) -> list[int]:
     return [int(elements(nest, operand, extents)) * operand.bits for operand in nest.operands]
 
 
+def _most(nest: Nest, operand: NestOperand, steps: Floats, lanes: Sequence[float]) -> int:
+    """Elements that one instance holds in the stay in which it holds most: all of its lanes work there.
+
+    The mapping search counts lanes by the share of them that works on average, which is less.
+    """
+    extents = [float(min(size, n * m)) for size, n, m in zip(nest.sizes, steps.tolist(), lanes, strict=True)]
+    return int(elements(nest, operand, extents))
+
+
 def held(nest: Nest, arch: Arch, cost: MappingCost, model: CostModel, sizes: Room = ()) -> Fitted:
     """What a mapping keeps where, with the second buffers that are granted in what ``arch`` has room for.
 
@@ -132,13 +155,15 @@ def held(nest: Nest, arch: Arch, cost: MappingCost, model: CostModel, sizes: Roo
     granted = granted_buffers(tables, batch, cuts)
     parts: list[HeldPart] = []
     for i, (table, cut, double) in enumerate(zip(tables.operands, cuts, granted, strict=True)):
+        lanes = operand_lanes(nest, table.operand, spatial_levels(nest, table.operand, arch), whole=True)
         for level, memory in enumerate(table.operand.memories):
-            final, partial = table.alloc_bits[level]
             at = batch.point[0, cut[0, level]]
             below = batch.point[0, cut[0, level - 1]] if level else 0
-            bits = int((partial if table.reduces[level][below] else final)[at])
-            if level == len(table.operand.memories) - 1:
-                wider = bits - int(final[at])
+            count = _most(nest, table.operand, tables.points[at], lanes.below[level + 1])
+            operand = table.operand
+            bits = count * (operand.partial_bits if table.reduces[level][below] else operand.bits)
+            if level == len(operand.memories) - 1:
+                wider = bits - count * operand.bits
                 parts += [HeldPart(i, level, memory, wider, 1)] if wider else []
                 continue
             chip = arch.memories[memory]
