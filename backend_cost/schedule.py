@@ -111,6 +111,24 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedBaseline:
+    """A simpler way to run the network, and how many times more it costs than this schedule.
+
+    name:          "single-layer" (every layer alone, through DRAM), "layer-by-layer" (the same stacks with one tile
+                   each) or "defines" (the best with one tile size and mode for all, by the reference's rules).
+    tile, overlap: [x, y] and mode, where there is one for the whole network.
+    """
+
+    name: str
+    energy_pj: float
+    latency_cycles: int
+    energy_gain: float
+    latency_gain: float
+    tile: tuple[int, int] | None = None
+    overlap: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """How much of the network the model covers; ``opaque`` names operators whose traffic alone is counted.
 
@@ -333,7 +351,7 @@ class Schedule:
 
     ``complete`` is false where the search was stopped before it was done. ``policy`` is "dfc", by which everything that
     is alive at once has room and an address, or the name of a reference that is repeated. ``off_chip`` says where
-    weights and the maps between stacks lie in the outermost memory.
+    weights and the maps between stacks lie in the outermost memory. ``baselines`` are what it is compared with.
     """
 
     schema: str
@@ -351,6 +369,7 @@ class Schedule:
     notes: tuple[str, ...] = ()
     policy: str = "dfc"
     off_chip: tuple[BufferEntry, ...] = ()
+    baselines: tuple[NamedBaseline, ...] = ()
 
     def to_json(self) -> str:
         """The schedule as the text of ``schedule.json``."""

@@ -198,6 +198,14 @@ def compile_command(
             "everything has to fit. Example: --reproduce defines",
         ),
     ] = None,
+    baselines: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|all",
+            help="What to compare with: auto is each layer alone and layer by layer, all is also the best schedule "
+            "with one tile size for the whole network, which takes longer. Example: --baselines all",
+        ),
+    ] = "auto",
     spatial: Annotated[
         str,
         typer.Option(
@@ -268,6 +276,7 @@ def compile_command(
                 spatial=spatial,
                 order=order,
                 reproduce=reproduce,
+                baselines=baselines,
                 progress=show,
                 cache=store,
             )

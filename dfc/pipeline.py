@@ -28,6 +28,7 @@ from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
 from dfc.passes.tiles import Order, Overlap
 from dfc.scheduling.assemble import Assembler, Tally, baseline, proof_note
+from dfc.scheduling.baselines import Wanted, add_baselines
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
@@ -72,6 +73,7 @@ class Request:
     spatial: Spatial = Spatial.PREFER
     policy: Policy = OURS
     orders: tuple[Order, ...] = OURS.orders
+    baselines: Wanted = Wanted.AUTO
 
 
 def parse_request(
@@ -83,12 +85,14 @@ def parse_request(
     spatial: str = Spatial.PREFER,
     order: str = "auto",
     reproduce: str | None = None,
+    baselines: str = Wanted.AUTO,
 ) -> Request:
     """Check the options of a compilation.
 
     Raises:
         UsageError: CLI001 objective, CLI002 overlap, CLI003 tile, CLI009 cost model, CLI055 spatial unrolling,
-            CLI056 order of tiles, CLI057 what is to be reproduced, or another option that contradicts it.
+            CLI056 order of tiles, CLI057 what is to be reproduced, or another option that contradicts it, CLI070
+            baselines.
     """
     policy = _policy(model, order, reproduce)
     if objective not in list(Objective):
@@ -112,6 +116,11 @@ def parse_request(
     if spatial not in list(Spatial):
         known = ", ".join(Spatial)
         raise UsageError("CLI055", f"no way to unroll is called {spatial!r}", place="--spatial", hint=f"one of {known}")
+    if baselines not in list(Wanted):
+        known = ", ".join(Wanted)
+        raise UsageError(
+            "CLI070", f"no baselines are called {baselines!r}", place="--baselines", hint=f"one of {known}"
+        )
     overlaps = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
     return Request(
         Objective(objective),
@@ -122,6 +131,7 @@ def parse_request(
         spatial=Spatial(spatial),
         policy=policy,
         orders=policy.orders if order == "auto" else (Order(order),),
+        baselines=Wanted(baselines),
     )
 
 
@@ -215,10 +225,11 @@ class _Search:
                 held=held,
                 bounds=self.bounds if self.request.policy.fits else None,
             )
-            found.progress = partial(self._report, found)
+            found.progress = partial(self.report, found)
         return found
 
-    def _report(self, search: StackSearch, what: str) -> None:
+    def report(self, search: StackSearch, what: str) -> None:
+        """Tell the progress of a stack."""
         self.done += 1
         if self.progress is None:
             return
@@ -326,6 +337,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     spatial: str = Spatial.PREFER,
     order: str = "auto",
     reproduce: str | None = None,
+    baselines: str = Wanted.AUTO,
     progress: Callable[[ProgressEvent], None] | None = None,
     cache: str | Path | MappingStore | None = None,
 ) -> Schedule:
@@ -345,6 +357,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
         spatial: "prefer" lays loops over the array as the page says, "search" looks for what is better for each layer.
         order: "auto", "rows" or "columns": which tile comes next.
         reproduce: "defines" takes the reference's rules for tiles and memories, and its cost model.
+        baselines: "auto" compares with simple ways to run the network, "all" also searches the best of DeFiNES's space.
         progress: called for every plan that is priced.
         cache: a folder in which answers of the mapping search are kept for later runs, or a store that is open;
             none unless given.
@@ -355,7 +368,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     Raises:
         DfcError: what is wrong with the model, the page, the options, or why nothing fits.
     """
-    request = parse_request(objective, overlap, tile, stacks, cost_model, spatial, order, reproduce)
+    request = parse_request(objective, overlap, tile, stacks, cost_model, spatial, order, reproduce, baselines)
     if rules is not None:
         request = replace(request, rules=rules if isinstance(rules, MappingRules) else load_rules(rules))
     arch = hw if isinstance(hw, Arch) else load_arch(hw)
@@ -399,7 +412,9 @@ def schedule_graph(
         cost = pricer.price(plan, one.candidate.spatial, one.held)
         assert isinstance(cost, StackCost)
         priced.append(cost)
-    return _assemble(pricer, priced, search.whole(chosen), request, model, search)
+    schedule = _assemble(pricer, priced, search.whole(chosen), request, model, search)
+    report = partial(search.report, chosen[-1].search)
+    return add_baselines(schedule, pricer, request.policy, request.objective, request.baselines, report)
 
 
 def _assemble(

@@ -39,6 +39,7 @@ def render(schedule: Schedule, *, width: int = WIDTH, layers: bool = True, paint
     """
     width = max(width, 40)
     lines = [*_head(schedule, width, paint), *_totals(schedule, width, paint)]
+    lines += _baselines(schedule, width, paint)
     lines += _energy(schedule, width, paint)
     lines += _time(schedule, width, paint)
     lines += _stacks(schedule, width, paint)
@@ -105,6 +106,23 @@ def _gain(times: float, better: str, worse: str) -> str:
     ratio = max(times, 1 / times)
     much = factor(ratio) if ratio >= 1.005 else f"{100 * (ratio - 1):.1f} %"  # 1.00x would say nothing
     return f"{much} {better if times > 1 else worse} than layer by layer"
+
+
+def _baselines(schedule: Schedule, width: int, paint: Paint) -> list[str]:
+    """What simpler ways to run the network cost, and how many times more that is."""
+    if not schedule.baselines:
+        return []
+    totals = schedule.totals
+    columns = [Column("how", left=True), *map(Column, ("energy", "gain", "cycles", "gain", "EDP gain"))]
+    rows = [Row(("this schedule", energy(totals.energy_pj), "-", cycles(totals.latency_cycles), "-", "-"))]
+    for base in schedule.baselines:
+        size = f", {_extents(base.tile)} {base.overlap}" if base.tile else ""
+        gains = base.energy_gain, base.latency_gain, base.energy_gain * base.latency_gain
+        in_energy, in_time, in_both = map(factor, gains)
+        cells = energy(base.energy_pj), in_energy, cycles(base.latency_cycles), in_time, in_both
+        rows.append(Row((clean(f"{base.name}{size}"), *cells)))
+    title = "Against simpler schedules; a gain is how many times more they take"
+    return [*_section(title, width, paint), *format_table(columns, rows, width, paint)]
 
 
 def _macs(schedule: Schedule) -> str:

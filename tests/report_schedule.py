@@ -12,6 +12,7 @@ from dfc.backend_cost.schedule import (
     LayerEntry,
     MemoryInfo,
     ModelInfo,
+    NamedBaseline,
     Schedule,
     StackEntry,
     TensorInfo,
@@ -194,4 +195,9 @@ def make_schedule() -> Schedule:
         ),
         layers=LAYERS,
         notes=("a note that is longer than the line and so has to be continued on the next line, which is indented",),
+        baselines=(
+            NamedBaseline("single-layer", energy * 10.0, cycles * 2, 10.0, 2.0),
+            NamedBaseline("layer-by-layer", energy * 4.5, round(cycles * 0.8), 4.5, 0.8),
+            NamedBaseline("defines", energy * 1.025, round(cycles * 1.5), 1.025, 1.5, (960, 135), "h-cached"),
+        ),
     )

@@ -74,6 +74,15 @@ def test_what_is_said_about_gains() -> None:
     assert "0.3 % less than layer by layer" in text  # of the product
 
 
+def test_baselines_stand_beside_the_schedule() -> None:
+    schedule = make_schedule()
+    rows = [line.split() for line in render(schedule).splitlines()]
+    assert ["this", "schedule", "305.6", "µJ", "-", "3,032,409", "-", "-"] in rows
+    assert ["single-layer", "3.056", "mJ", "10.0x", "6,064,818", "2.00x", "20.0x"] in rows
+    assert ["defines,", "960x135", "h-cached", "313.2", "µJ", "1.02x", "4,548,614", "1.50x", "1.54x"] in rows
+    assert "simpler schedules" not in render(replace(schedule, baselines=()))
+
+
 def test_caches_are_named_only_along_axes_that_are_tiled() -> None:
     schedule = make_schedule()
     tall = render(schedule)  # 60x540 of 960x540: rows are cut, columns are not
