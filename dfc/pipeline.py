@@ -37,6 +37,7 @@ from dfc.scheduling.partition_types import Limit
 from dfc.scheduling.placement import Held
 from dfc.scheduling.policy import OURS, REFERENCE, Policy
 from dfc.scheduling.search import Candidate, StackSearch, best_combination, score
+from dfc.units import at_most_percent
 
 Bindings = Mapping[str, int]
 InputShapes = Mapping[str | None, tuple[int, ...]]
@@ -449,7 +450,7 @@ def _assemble(
         coverage=maker.coverage(),
         stacks=tuple(stacks),
         layers=tuple(layers),
-        notes=(*_notes(pricer, request, priced), *_effort_notes(search)),
+        notes=(*_notes(pricer, request, priced), *_effort_notes(search, total)),
         policy=request.policy.name,
         off_chip=maker.off_chip(priced) if request.policy.fits else (),
     )
@@ -485,7 +486,7 @@ def _notes(pricer: StackPricer, request: Request, priced: Sequence[StackCost]) -
     return tuple(notes)
 
 
-def _effort_notes(search: _Search) -> list[str]:
+def _effort_notes(search: _Search, total: Tally) -> list[str]:
     """How the stacks were found, where they were searched."""
     effort = search.effort
     if not effort.tried or search.request.stacks != "auto" or not search.request.policy.fits:
@@ -498,7 +499,9 @@ def _effort_notes(search: _Search) -> list[str]:
     if effort.tried < effort.legal:
         found.append(f"cuts were tried in {effort.tried} of {effort.legal} places: where least is handed over")
     if not effort.complete and not effort.interrupted:
-        found.append("the search of stacks ended with the effort that it may take: others may be better")
+        spent = search.request.objective.of(total.energy_pj, total.latency_cycles)
+        left = at_most_percent(1 - effort.bound / spent) if spent else "0 %"
+        found.append(f"the search of stacks ended with the effort that it may take: others may be better by {left}")
     return found
 
 

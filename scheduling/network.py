@@ -25,7 +25,7 @@ MOST_CUTS = 14
 #: stacks of more layers are not tried, unless they are asked for first
 MOST_LAYERS = 40
 #: stacks that are priced besides those of the first sequence, before the search is ended with what it has
-MOST_STACKS = 60
+MOST_STACKS = 16
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def test_smallest_tile_fits_nowhere(cli: Cli) -> None:
     page = hw_page(cli.folder / "chip.hw", "size 10 Gb", "size 24 b ")
     model = chain(cli.folder / "net.onnx")
     result = assert_refused(cli, "MAP001", "chip.hw", "compile", model, "--hw", page, "-o", "out")
-    assert "the smallest working set of the tile: 75 B are needed, memory 'dram' has 3 B" in result.err
+    assert "what is alive while layer 'conv2' runs: 192 B are needed, memory 'dram' has 3 B" in result.err
 
 
 # -- options
@@ -222,7 +222,7 @@ def test_text_needs_a_name(cli: Cli) -> None:
         ("CLI020", "not json"),
         ("CLI020", "[]"),
         ("CLI020", "[" * 100_000),
-        ("CLI020", '{"schema": "dfc.schedule/1"}'),
+        ("CLI020", '{"schema": "dfc.schedule/2"}'),
         ("CLI021", '{"schema": "dfc.schedule/99"}'),
     ],
 )

@@ -197,7 +197,7 @@ def test_the_readme_rules_are_kept() -> None:
 
 PLAIN = """
 import sys
-for part in ("_chains", "_timing"):
+for part in ("_branch", "_buffers", "_chains", "_timing"):
     sys.modules[f"dfc.backend_cost.{part}"] = None  # as where no compiler was
 import dfc
 print(dfc.compile(sys.argv[1], "meta_proto_df", objective="edp", tile="5x4").to_json(), end="")
