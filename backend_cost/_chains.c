@@ -234,7 +234,7 @@ static int affordable(const Walk *walk, const double *spent, int64_t state, int6
     double first = 0, most = 0;
     for (int f = 0; f < walk->measures; f++) {
         double value = spent[f] + walk->left[f * layer + state * walk->problem->size + point];
-        if (!(value <= walk->limits[f])) return 0;
+        if (!(value <= walk->limits[f] && value < INFINITY)) return 0; /* infinite: a cut may not lie there */
         if (f == 0) first = value;
         else if (value > most) most = value;
     }

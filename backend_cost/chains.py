@@ -88,7 +88,8 @@ class ChainProblem:
         operands that are cut there.
 
         Several measures at once: measure f of a chain is ``base[f]`` and its cuts' ``cost[f, cut, point]``, and at most
-        ``limits[f]``; the first measure times the greatest of the others is at most ``product``. No more than ``most``
+        ``limits[f]``, and finite: a cut that may not lie where it does is in no chain. The first measure times the
+        greatest of the others is at most ``product``. No more than ``most``
         chains are listed, and not all of them where too many points had to be looked at.
         """
         if self.compiled and _native is not None:
@@ -211,7 +212,7 @@ class _Within:
             row = self.plain.first[o] + state[o]
             sums = spent[:, None] + np.stack([layer.cost[row] for layer in self.layers])
             whole = sums + np.stack([layer.left[after] for layer in self.layers])
-            allowed = above & (whole <= self.limits[:, None]).all(axis=0)
+            allowed = above & ((whole <= self.limits[:, None]) & (whole < np.inf)).all(axis=0)
             if len(whole) > 1 and np.isfinite(self.product):
                 allowed &= whole[0] * whole[1:].max(axis=0) <= self.product
             for p in np.flatnonzero(allowed).tolist():

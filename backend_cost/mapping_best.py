@@ -287,8 +287,8 @@ class MappingSearch:
         """
         limit = np.inf if self.max_cycles is None else self.max_cycles + 1e-6
         bound = 0.0
-        few = int(self.space.lattice.degree[-1]) <= FEW_LOOPS
-        for work in (START_WORK, MOST_WORK if few else WORK):
+        most = MOST_WORK if int(self.space.lattice.degree[-1]) <= FEW_LOOPS else WORK
+        for work in (START_WORK, most):
             score, energy, cycles = np.inf, np.inf, np.inf
             if self.best is not None:
                 timed, row, score = self.best
@@ -300,6 +300,8 @@ class MappingSearch:
             bound = max(bound, found.bound)
             if found.work <= work:
                 break
+            if self.objective is Objective.ENERGY and self.max_cycles is None:
+                continue  # it has the least energy; ties are all that is left
             if work == START_WORK:
                 self.time(self._mixtures(self._floors(), least.energy_pj))
             self._improve()

@@ -77,6 +77,8 @@ def test_least_and_within(
     assert complete
     if len(wanted) > 1:
         assert not chains.within(*one, len(wanted) - 1)[1]
+    rows, _ = chains.within(cost[None], np.zeros(1), np.array([np.inf]), 5000)
+    assert sorted(map(tuple, rows.tolist())) == sorted(everything)  # no limit allows what is not allowed
     # two measures: the second counts cuts away from the least point, and their product is limited
     away = np.where(np.isfinite(cost), np.arange(cost.shape[1])[None, :] > 0, np.inf).astype(float)
     both = (np.stack([cost, away]), np.array([0.0, 1.0]), np.array([np.inf, 2.0]))
@@ -101,6 +103,21 @@ def test_compiled_and_plain_choose_the_same(problem: tuple[tuple[int, ...], tupl
     assert value == other
     if np.isfinite(value):
         assert chain.tolist() == same.tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(problem=problems())
+def test_remaining_from_the_start_is_the_least(problem: tuple[tuple[int, ...], tuple[int, ...], np.ndarray]) -> None:
+    shape, counts, cost = problem
+    idle = np.zeros(len(counts), np.int64)
+    both = [
+        ChainProblem(np.array(shape), np.array(counts), idle, compiled).remaining(np.stack([cost, 2 * cost]))
+        for compiled in (True, False)
+    ]
+    assert (both[0] == both[1]).all()
+    least = ChainProblem(np.array(shape), np.array(counts), idle).least(cost)[0]
+    assert both[0][:, 0, 0].tolist() == [least, 2 * least]
+    assert (both[0][:, -1] == 0).all()
 
 
 @pytest.mark.skipif(not COMPILED, reason="installed without a compiler")
