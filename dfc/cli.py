@@ -1,4 +1,4 @@
-"""The command line: ``dfc compile``, ``report``, ``explain``, ``simulate``, ``import``, ``hw`` and ``cache``.
+"""The command line: ``dfc compile``, ``report``, ``explain``, ``simulate``, ``import``, ``hw``, ``cache``, ``figure``.
 
 Heavy modules are imported inside of the commands, so that ``dfc --help`` answers at once.
 """
@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from dfc._version import __version__
+from dfc.cli_figure import app as figure_commands
 from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
 from dfc.errors import DfcError, UsageError
 
@@ -446,6 +447,9 @@ def cache_command(
 
     folder = cache_folder(cache, off=False)
     say(clear_cache(folder) if clear else describe_cache(folder))
+
+
+app.add_typer(figure_commands, name="figure", short_help="Draw energy and latency over tiles or accelerators.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

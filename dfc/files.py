@@ -47,8 +47,8 @@ def check_folder(folder: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def write_files(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write every text under its name into ``folder``, which is made if need be: all of them, or none.
+def write_files(folder: Path, texts: Mapping[str, str | bytes]) -> None:
+    """Write every text or picture under its name into ``folder``, which is made if need be: all of them, or none.
 
     The last one named is renamed last, so that its presence says that the others are there.
 
@@ -118,16 +118,17 @@ def _remove_folder(path: Path) -> None:
         path.rmdir()
 
 
-def _write_beside(path: Path, text: str, undo: contextlib.ExitStack) -> Path:
-    """A temporary file with the text in ``path``'s folder, safely on disk."""
+def _write_beside(path: Path, content: str | bytes, undo: contextlib.ExitStack) -> Path:
+    """A temporary file with the content in ``path``'s folder, safely on disk."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     # not tempfile: its files are readable by their owner alone, and these should follow the umask
     number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     undo.callback(part.unlink, missing_ok=True)
-    with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        file.write(text)
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    with os.fdopen(number, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     return part

@@ -19,7 +19,7 @@ import typer
 from cli_helpers import chain
 
 import dfc
-from dfc import cli_cache, cli_output, cli_values, files, frontend
+from dfc import cli_cache, cli_figure, cli_output, cli_values, files, frontend
 from dfc.backend_cost.rules_text import parse_rules
 from dfc.cli import app
 from dfc.hwdsl import parse_arch
@@ -77,7 +77,7 @@ def test_every_code_is_documented_and_no_other() -> None:
 
 
 def test_meanings_are_those_of_the_code() -> None:
-    for codes in (frontend.CODES, files.CODES, cli_values.CODES, cli_cache.CODES, cli_output.CODES):
+    for codes in (frontend.CODES, files.CODES, cli_values.CODES, cli_cache.CODES, cli_output.CODES, cli_figure.CODES):
         for code, meaning in codes.items():
             assert error_table()[code].replace("`", "") == meaning, code
 
@@ -108,9 +108,10 @@ def test_links_resolve(page: Path) -> None:
 
 @cache
 def options() -> frozenset[str]:
-    """Every option of every command."""
-    root = typer.main.get_command(app)
-    commands = [root, *(getattr(root, "commands", {}).values())]
+    """Every option of every command, those in groups included."""
+    commands = [typer.main.get_command(app)]
+    for command in commands:  # grows on the way
+        commands += getattr(command, "commands", {}).values()
     spelled = {o for c in commands for p in c.params for o in (*p.opts, *p.secondary_opts)}
     return frozenset({*spelled, "--help"})
 
