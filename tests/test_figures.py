@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from dataclasses import replace
 from functools import cache
@@ -37,6 +38,7 @@ from dfc.pipeline import import_graph, parse_request
 MODEL = Path(__file__).parent.parent / "examples" / "models" / "fsrcnn_unpadded.onnx"
 POINTS = reference.load("fsrcnn_meta_108.json.gz", "DFC_REFERENCE_POINTS")["points"]
 MODES = {(False, False): Overlap.RECOMPUTE, (True, False): Overlap.H_CACHED, (True, True): Overlap.CACHED}
+PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
 SIZES = ([4, 60, 960], [4, 72, 540])
 
 
@@ -86,6 +88,45 @@ def test_the_published_conclusions_hold() -> None:
     whole = [found[(960, 540), mode].energy_pj or 0 for mode in MODES.values()]
     assert whole[0] == whole[1] == whole[2]
     assert whole[0] / (best.energy_pj or 1) == pytest.approx(10.5, abs=0.1)
+
+
+@pytest.mark.reference
+def test_the_page_has_these_numbers() -> None:
+    """The table and the examples of docs/figures.md, by both rules."""
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    own = Sweeper(import_graph(MODEL), load_arch(HW), parse_request("energy", "auto", "auto", "auto"))
+    plans = [((4, 72), "cached"), ((960, 540), "cached"), ((960, 4), "cached"), ((960, 4), "recompute")]
+    ours = own.sweep([(tile, Overlap(mode)) for tile, mode in [*plans, ((60, 270), "cached")]])
+    theirs = by_plan(sweep().points)
+    records = {(p["tile_x"], p["tile_y"], p["df_vertical_caching"]): p for p in POINTS}
+    energies, cycles = list[list[float]](), list[list[float]]()
+    for tile in ((4, 72), (960, 540)):
+        record, defines = records[*tile, True], theirs[tile, Overlap.CACHED]
+        mine = by_plan(ours.points)[tile, Overlap.CACHED]
+        energies.append([record["energy_total"] / 1e9, (defines.energy_pj or 0) / 1e9, (mine.energy_pj or 0) / 1e9])
+        latencies = record["latency_total1"], defines.latency_cycles or 0, mine.latency_cycles or 0
+        cycles.append([n / 1e6 for n in latencies])
+    gains = [[lbl / best for best, lbl in zip(*pair, strict=True)] for pair in (energies, cycles)]
+    for title, row in (
+        ("its energy", [f"{x:.3f} mJ" for x in energies[0]]),
+        ("its latency, million cycles", [f"{x:.2f}" for x in cycles[0]]),
+        ("layer by layer (960x540), energy", [f"{x:.2f} mJ" for x in energies[1]]),
+        ("gain in energy over it", [f"{x:.1f}x" for x in gains[0]]),
+        ("gain in latency over it", [f"{x:.2f}x" for x in gains[1]]),
+    ):
+        assert f"| {title} | {' | '.join(row)} |" in text
+    for point in ours.points[2:5]:
+        assert f"{(point.energy_pj or 0) / 1e9:.2f} mJ" in text, point
+    for mode in Overlap.RECOMPUTE, Overlap.H_CACHED, Overlap.CACHED:
+        row = [f"{(theirs[t, mode].energy_pj or 0) / 1e9:.2f}" for t in ((60, 72), (960, 540))]
+        assert re.search(rf"\| {mode} \| defines \| [^|]* \| [^|]* \| [^|]* \| {row[0]} \| [^|]* \| {row[1]} \|", text)
+
+
+def test_pictures_in_the_documents_are_small() -> None:
+    pictures = list((PAGE.parent / "pictures").iterdir())
+    shown = set(re.findall(r"\]\(pictures/([^)]*)\)", PAGE.read_text(encoding="utf-8")))
+    assert {p.name for p in pictures} == shown
+    assert all(p.stat().st_size < 100_000 for p in pictures)
 
 
 def test_parts_add_up() -> None:
