@@ -500,8 +500,10 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
         found.append(f"cuts were tried in {effort.tried} of {effort.legal} places: where least is handed over")
     if not effort.complete and not effort.interrupted:
         spent = search.request.objective.of(total.energy_pj, total.latency_cycles)
-        left = at_most_percent(1 - effort.bound / spent) if spent else "0 %"
-        found.append(f"the search of stacks ended with the effort that it may take: others may be better by {left}")
+        left = f"{at_most_percent(1 - effort.bound / spent if spent else 0.0)} %"
+        found.append(
+            f"the search of stacks ended with the effort that it may take: others may be better by at most {left}"
+        )
     return found
 
 
