@@ -36,7 +36,7 @@ TOGETHER = 1 << 12
 #: nests of at most so many prime factors are listed to the end, ties and orders of the loops too
 FEW_LOOPS = 6
 #: work of a branch and bound: at first; then that of few loops, which are searched to the end; of others
-START_WORK, MOST_WORK, WORK = 60_000, 4_000_000, 600_000
+START_WORK, MOST_WORK, WORK = 60_000, 16_000_000, 600_000
 
 
 @dataclass(frozen=True, eq=False)
