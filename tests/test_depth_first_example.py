@@ -36,7 +36,7 @@ def graph(padded: bool = False) -> Graph:
 @cache
 def schedule(mode: str) -> Schedule:
     model = ROOT / "examples" / "models" / "fsrcnn_unpadded.onnx"
-    return dfc.compile(model, HW, tile="x".join(map(str, TILE)), overlap=mode)
+    return dfc.compile(model, HW, tile="x".join(map(str, TILE)), overlap=mode, reproduce="defines")
 
 
 def plan(mode: str, padded: bool = False) -> DepthFirstPlan:
