@@ -71,8 +71,12 @@ class NetworkStacks:
         *,
         hand_over: bool,
         fixed: bool,
+        most: int = MOST_STACKS,
     ):
-        """``first`` is the sequence to begin with, ``fixed``: no other; ``hand_over``: maps may stay on chip."""
+        """``first`` is the sequence to begin with, ``fixed``: no other; ``hand_over``: maps may stay on chip.
+
+        ``most`` stacks are priced besides those of the first sequence.
+        """
         self.bounds = bounds
         self.graph = bounds.graph
         self.arch = bounds.arch
@@ -83,7 +87,7 @@ class NetworkStacks:
         self.first = first
         self.cuts = self._cuts(first)
         self.searches: dict[tuple[int, int, int, int], StackSearch] = {}
-        self.left = MOST_STACKS
+        self.left = most
 
     # --- cuts
 

@@ -1,0 +1,114 @@
+"""The stacks of whole networks: the search against every sequence of cuts and places, and what stays on chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations, pairwise, product
+from math import inf
+
+import pytest
+from graph_strategies import random_cnn
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from dfc.backend_cost.cost_model import EXACT
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.hwdsl import load_arch
+from dfc.ir import Graph
+from dfc.passes import PassManager, default_pipeline
+from dfc.passes.stacks import Stack, single_layer_stacks
+from dfc.passes.tiles import Overlap
+from dfc.scheduling.bounds import LayerBounds
+from dfc.scheduling.fitted import FittedPricer
+from dfc.scheduling.network import NetworkStacks, search_network
+from dfc.scheduling.partition_types import Limit
+from dfc.scheduling.placement import Held
+from dfc.scheduling.search import Candidate, StackSearch
+
+TILES = ((4, 3), (64, 64))
+
+
+class Small:
+    """A network with few tiles to choose from."""
+
+    def __init__(self, graph: Graph, chip: str, objective: Objective):
+        self.graph = graph
+        arch = load_arch(chip)
+        self.pricer = FittedPricer(graph, arch, MappingCache(arch, objective, EXACT))
+        self.bounds = LayerBounds(graph, arch, EXACT, any_lanes=False)
+        self.known: dict[tuple[tuple[int, ...], tuple[str, ...]], StackSearch] = {}
+
+    def make(self, stack: Stack, held: Held) -> StackSearch:
+        key = (stack.layers, tuple(f"{t}@{h.memory}" for t, h in held.items()))
+        if key not in self.known:
+            self.known[key] = StackSearch(self.pricer, stack, remainder_first=False, held=held)
+        return self.known[key]
+
+    def explore(self, search: StackSearch, limit: Limit | None) -> list[Candidate]:
+        del limit
+        for tile in TILES:
+            search.price(tile, Overlap.CACHED)
+        return search.candidates()
+
+    def stacks(self) -> NetworkStacks:
+        first = single_layer_stacks(self.graph)
+        return NetworkStacks(self.bounds, first, self.make, self.explore, hand_over=True, fixed=False, most=10_000)
+
+
+def sequences(stacks: NetworkStacks) -> Iterator[list[tuple[int, int, int, int]]]:
+    """Every way to cut, and every place for what is handed over."""
+    last = len(stacks.cuts) - 1
+    for count in range(last):
+        for inner in combinations(range(1, last), count):
+            cuts = [0, *inner, last]
+            for places in product(*(stacks.places(c) for c in inner)):
+                at = [0, *places, 0]
+                yield [(a, b, p, q) for (a, b), (p, q) in zip(pairwise(cuts), pairwise(at), strict=True)]
+
+
+def exhaustive(stacks: NetworkStacks, objective: Objective) -> float:
+    """The least score of all sequences, each stack with its best options: every combination of these."""
+    options: dict[tuple[int, int, int, int], list[tuple[float, float]]] = {}
+    best = inf
+    everything = Limit(objective, inf)
+    for sequence in sequences(stacks):
+        if any(b not in list(stacks.ends(a)) for a, b, *_ in sequence):
+            continue
+        if any(stacks.bound(*key)[0] == inf for key in sequence):
+            continue
+        for key in sequence:
+            if key not in options:
+                options[key] = [(o.energy_pj, o.latency_cycles) for o in stacks.options(*key, everything)]
+        for chosen in product(*(options[key] for key in sequence)):
+            best = min(best, objective.of(sum(e for e, _ in chosen), sum(c for _, c in chosen)))
+    return best
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", list(Objective))
+def test_no_other_sequence_is_better(objective: Objective) -> None:
+    seen = 0
+
+    @settings(
+        max_examples=20,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(random_cnn(max_steps=4, head=False, single_output=True), st.sampled_from(["meta_proto_df", "tpu_like_df"]))
+    def check(graph: Graph, chip: str) -> None:
+        nonlocal seen
+        small = Small(PassManager(default_pipeline(), verify=True).run(graph), chip, objective)
+        stacks = small.stacks()
+        found, effort = search_network(stacks, objective)
+        expected = exhaustive(small.stacks(), objective)
+        assert effort.complete
+        assert objective.of(found.energy_pj, found.latency_cycles) == pytest.approx(expected, rel=1e-9)
+        assert found.bound <= expected * (1 + 1e-9)
+        seen += len(small.graph.layers) > 2
+
+    check()
+    assert seen >= 8
