@@ -229,14 +229,20 @@ class ReadEntry:
 class MadeEntry:
     """What a layer computes of a map in one tile, or is the first to need of a map that is ``fetched``.
 
-    ``extents`` are [x, y] positions, ``bits`` all of them with all channels; of these the next two go into the caches.
+    Nothing is fetched where all that is needed lies in caches.
+
+    ``extents`` are [x, y] positions of those that the ``map`` has in all, ``bits`` theirs with all channels; of these
+    the next two go into the caches.
+    ``left`` are [x, y] positions before them that earlier tiles left in the caches, for this tile or for later ones.
     """
 
     tensor: str
     extents: tuple[int, int]
+    map: tuple[int, int]
     bits: int
     h_cache_bits: int
     v_cache_bits: int
+    left: tuple[int, int] = (0, 0)
     fetched: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``dfc compile``, ``report``, ``explain``, ``simulate``, ``import``, ``hw``, ``cache``, ``figure``.
+"""The command line: ``dfc compile``, ``report``, ``check``, ``explain``, ``simulate``, ``import``, ``figure``, ...
 
 Heavy modules are imported inside of the commands, so that ``dfc --help`` answers at once.
 """
@@ -383,6 +383,28 @@ def report_command(
     path = schedule_file(schedule)
     found = Schedule.from_json(read_text(path), str(path))
     say(render(found, width=terminal_width(), layers=layers, paint=paint_of(sys.stdout)))
+
+
+@app.command("check", epilog=_EPILOG, short_help="Prove that all that a schedule keeps in memories fits.")
+def check_command(schedule: _Schedule) -> None:
+    """Check a schedule by itself: all that is alive at once has room, nothing overlaps, and the sums add up.
+
+    Example:  dfc check resnet18.dfc
+    """
+    from dfc.backend_cost.schedule import Schedule
+    from dfc.check_text import render_check
+    from dfc.cli_values import schedule_file
+    from dfc.files import read_text
+    from dfc.scheduling.check import check_schedule
+
+    path = schedule_file(schedule)
+    found = check_schedule(Schedule.from_json(read_text(path), str(path)), str(path))
+    say(render_check(found, width=terminal_width(), paint=paint_of(sys.stdout)))
+    if found.violations and found.asked:
+        count = len(found.violations)
+        message = f"{count} {'thing does' if count == 1 else 'things do'} not hold that the schedule says"
+        hint = "compile the model again; if dfc wrote the file as it is, please report it"
+        raise UsageError("CLI064", message, place=str(path), hint=hint)
 
 
 @app.command("explain", epilog=_EPILOG, short_help="Show how a layer runs, and what limits it.")

@@ -287,14 +287,16 @@ class Assembler:
                 names = [*((t, True) for t in arriving), (self.graph.layers[run.layer].output, False)]
                 makes = [self._made(t, fetched, found, stack, parts) for t, fetched in names]
                 here.update(t for t, _ in names)
-            yield self._tile_layer(run, reads, tuple(made for made in makes if made.bits))
+            yield self._tile_layer(run, reads, tuple(makes))
 
     def _made(self, tensor: str, fetched: bool, found: ClassCost, stack: StackCost, parts: TileParts) -> MadeEntry:
         made = parts.map(tensor)
-        x, y = (dict(step.tensors)[tensor].fresh for step in (found.tile.x, found.tile.y))
+        x, y = (dict(step.tensors)[tensor] for step in (found.tile.x, found.tile.y))
         h, v = (made.along, made.across) if stack.plan.order is Order.ROWS else (made.across, made.along)
         each = self.pricer.maps.column_bits(tensor)
-        return MadeEntry(tensor, (x, y), made.fresh * each, h * each, v * each, fetched)
+        bits = made.fresh * each, h * each, v * each
+        whole = self.graph.tensors[tensor].spatial
+        return MadeEntry(tensor, (x.fresh, y.fresh), (whole[Axis.X], whole[Axis.Y]), *bits, (x.left, y.left), fetched)
 
     def _reads(self, run: LayerRun, stack: StackCost, parts: TileParts) -> tuple[ReadEntry, ...]:
         """What a layer reads of each map, the largest window of each."""

@@ -8,14 +8,13 @@ It reads the schedule alone, and shares no code with what placed the tensors: th
 4. reads: maps, caches, copies of them and weights lie where a layer reads them, and each copy has a source and a place;
 5. maps live from the layer that makes them to the last that reads them;
 6. caches are as large as their layout, and hold what tiles leave in them beside what they still read from them;
-7. sums: energies and cycles of layers, classes, stacks and totals; tiles cover the map.
+7. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
 
 What the file does not tell, and nothing here proves: which positions a tile reads and makes (it gives how many); so of
 a cache that it has the lines and the length that one tile after the other asks for, not that each position is
-overwritten only after its last use. Extents of maps inside of a stack are known where overlap is kept along their axis;
-elsewhere a cache's length is compared with one tile. Constants that no loop reads, and operators that are not modelled,
-stream through memories and have no buffers. That energies and cycles are those of the mappings, and that the cycles
-count on no other second buffers than the file has, takes a cost model: none is used here.
+overwritten only after its last use. Constants that no loop reads, and operators that are not modelled, stream through
+memories and have no buffers. That energies and cycles are those of the mappings, and that the cycles count on no other
+second buffers than the file has, takes a cost model: none is used here.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from dfc.backend_cost.schedule import BufferEntry, Schedule, StackEntry
 from dfc.hwdsl import Arch, parse_arch
 from dfc.ir import Role
-from dfc.scheduling.check_caches import check_caches
+from dfc.scheduling.check_caches import check_caches, check_cover
 from dfc.scheduling.check_estimate import estimate
 from dfc.scheduling.check_sums import check_sums
 from dfc.scheduling.check_tile import Peak, Place, Violation, check_class, worse
@@ -97,12 +96,13 @@ def _all(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator[Vio
     if listed != sizes:
         yield Violation("the list of memories is not that of the page")
         sizes = {name: min(bits, listed.get(name, bits)) for name, bits in sizes.items()}
-    yield from _off_chip(schedule)
+    yield from _off_chip(schedule, arch.memories[arch.paths[Role.O][-1]].name)
     yield from _inside(schedule.off_chip, sizes, -1, -1)
     layers = {layer.name: layer for layer in schedule.layers}
     for number, stack in enumerate(schedule.stacks):
         yield from _inside(stack.buffers, sizes, number, -1)
         yield from check_caches(stack, number)
+        yield from check_cover(stack, number)
         yield from _lasting(stack, number)
     for place in places(schedule, arch):
         yield from _inside(place.tile.buffers, sizes, place.number, place.index)
@@ -165,11 +165,13 @@ def _apart(place: Place, sizes: dict[str, int], peaks: dict[str, Peak]) -> Itera
                         yield place.wrong(what, layer, memory, min(over, other.bits))
 
 
-def _off_chip(schedule: Schedule) -> Iterator[Violation]:
+def _off_chip(schedule: Schedule, outside: str) -> Iterator[Violation]:
     """Weights, what crosses the network's border and what stacks hand over have their place in the outermost memory."""
     have: dict[tuple[str, str], int] = {}
     for b in schedule.off_chip:
         have[b.what, b.name] = have.get((b.what, b.name), 0) + b.bits
+        if b.memory != outside or b.first or b.last:
+            yield Violation(f"{b.what} '{b.name}' is not kept off chip for all the time", b.bits, memory=b.memory)
     need = {("weights", layer.name): layer.weight_bits for layer in schedule.layers if layer.weight_bits}
     for tensor in (*schedule.model.inputs, *schedule.model.outputs):
         bits = schedule.hw.output_bits
@@ -177,22 +179,11 @@ def _off_chip(schedule: Schedule) -> Iterator[Violation]:
             bits *= extent
         need["map", tensor.name] = bits
     for stack in schedule.stacks:
-        for (name, fetched), bits in _crossing(stack).items():
-            if fetched or ("map", name) in have:
-                need["map", name] = max(bits, need.get(("map", name), 0))
+        for made in (made for tile in stack.tile_classes for run in tile.layers for made in run.makes):
+            if made.bits and (made.fetched or ("map", made.tensor) in have):
+                bits = made.map[0] * made.map[1] * (made.bits // max(1, made.extents[0] * made.extents[1]))
+                need["map", made.tensor] = max(bits, need.get(("map", made.tensor), 0))
     for (what, name), bits in need.items():
         if have.get((what, name), 0) < bits:
             message = f"{what} '{name}' takes {bits:,} bits, {have.get((what, name), 0):,} are kept for it off chip"
             yield Violation(message, bits - have.get((what, name), 0))
-
-
-def _crossing(stack: StackEntry) -> dict[tuple[str, bool], int]:
-    """Maps by (name, whether the stack fetches it), the least that they can be: all where nothing is recomputed."""
-    found: dict[tuple[str, bool], int] = {}
-    whole = stack.overlap == "cached" or stack.tiles == 1
-    for tile in stack.tile_classes:
-        for run in tile.layers:
-            for made in run.makes:
-                key, before = (made.tensor, made.fetched), found.get((made.tensor, made.fetched), 0)
-                found[key] = before + tile.count * made.bits if whole else max(before, made.bits)
-    return found

@@ -130,7 +130,7 @@ def _elements(
     nest: NestEntry, operand: OperandEntry, inside: list[tuple[Dim, int]], gaps: list[int], level: int
 ) -> int:
     """Elements that one instance touches in its first stay, the largest: no index is beyond the end but the last."""
-    indices = {dim: _indices_of(nest, dim, inside, gaps, level) for dim in Dim}
+    indices = {dim: _indices_of(nest, dim, inside, gaps, level) for dim in map(Dim.__getitem__, operand.dims)}
     slid: set[Dim] = set()
     count = 1
     for name in operand.windows:

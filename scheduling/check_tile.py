@@ -78,6 +78,7 @@ class Place:
     outside: str
     off_chip: tuple[BufferEntry, ...]
     step: dict[str, int] = field(init=False)
+    _alive: dict[int, list[BufferEntry]] = field(init=False, default_factory=dict[int, list[BufferEntry]])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", {name: at for at, name in enumerate(self.stack.layers)})
@@ -94,12 +95,11 @@ class Place:
 
     def alive(self, step: int) -> list[BufferEntry]:
         """All buffers that are there while a layer runs."""
-        found: list[BufferEntry] = list(self.stack.buffers)
-        for buffer in self.tile.buffers:
-            first, last = self.span(buffer)
-            if first <= step <= last:
-                found.append(buffer)
-        return found
+        if step not in self._alive:
+            spans = [(b, *self.span(b)) for b in self.tile.buffers]
+            here = [b for b, first, last in spans if first <= step <= last]
+            self._alive[step] = [*self.stack.buffers, *here]
+        return self._alive[step]
 
     def found(self, what: str, name: str, memory: str, step: int) -> list[BufferEntry]:
         """The buffers of a kind and name in a memory at a step."""

@@ -7,7 +7,7 @@ shortest path over the memories in which the maps lie that are still needed. A m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -344,7 +344,7 @@ class ClassWalk:
         homes |= dict.fromkeys(arriving, i_memory)
         homes[layer.output] = o_memory
         windows = tuple(self._windows(index, homes, i_memory))
-        alive = tuple(self._alive(index, homes))
+        alive = tuple(self._alive(index, homes, {c.tensor for c in path.pending}))
         room = self._room((*alive, *windows))
         short = [m for m, bits in room.items() if bits < 0]
         if short:
@@ -374,15 +374,17 @@ class ClassWalk:
 
     def _flushed(self, path: _Path) -> _Path:
         """With the copies that would run before the next layer: they run after the last."""
-        if not path.pending or not path.placed:
+        if not path.pending:
             return path
-        last = path.placed[-1]
+        at = max(i for i, placed in enumerate(path.placed) if placed.run.nest)  # it left what is pending
+        last = path.placed[at]
         cost = price_copies(self.arch, path.pending)
         run = replace(
             last.run, copies=(*last.run.copies, *path.pending), copy_cost=in_sequence(last.run.copy_cost, cost)
         )
         score = path.score + self.pricer.weight(cost.energy_pj, cost.latency_cycles)
-        return _Path(score, (*path.placed[:-1], replace(last, run=run)), path.homes)
+        placed = (*path.placed[:at], replace(last, run=run), *path.placed[at + 1 :])
+        return _Path(score, placed, path.homes)
 
     # --- room
 
@@ -410,20 +412,14 @@ class ClassWalk:
             if away:
                 yield tensor, here, self._bits(index, tensor, away)
 
-    def _alive(self, index: int, homes: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
-        """Maps that lie somewhere while a layer runs: (map, memory, bits)."""
+    def _alive(self, index: int, homes: Mapping[str, int], pending: Set[str]) -> Iterator[tuple[str, int, int]]:
+        """Maps that lie somewhere while a layer runs: (map, memory, bits); ``pending`` ones are still to be copied."""
         made = self.graph.layers[index].output
         for tensor, home in homes.items():
-            if self.last_use[tensor] >= index or tensor == made or self._kept_late(index, tensor):
+            if self.last_use[tensor] >= index or tensor == made or tensor in pending:
                 bits = self._plain_bits(tensor, home)
                 if bits:
                     yield tensor, home, bits
-
-    def _kept_late(self, index: int, tensor: str) -> bool:
-        """Whether a map's kept part may still have to be copied when this layer starts: the layer before made it."""
-        at = self.stack.layers.index(index)
-        before = self.stack.layers[at - 1] if at else None
-        return before is not None and tensor in (self.graph.layers[before].output, *self.reads[before])
 
     def _room(self, here: tuple[tuple[str, int, int], ...]) -> dict[int, int]:
         """Bits that are left of each memory for what the mapping keeps below; negative where too much is in it."""

@@ -146,6 +146,7 @@ INTERRUPTED: dict[str, list[str]] = {
     "import": ["net.onnx"],
     "hw": [HW],
     "report": ["out"],
+    "check": ["out"],
     "explain": ["out", "--layer", "conv1"],
     "simulate": ["out", "--layer", "conv1"],
     "cache": [],
