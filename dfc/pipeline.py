@@ -316,11 +316,19 @@ class _Search:
         return InfeasibleError("MAP001", f"{place}: {least}", span=span, place=place, hint=least.hint)
 
     def whole(self, chosen: Sequence[_Chosen]) -> list[Candidate | None]:
-        """Per stack the one with a single tile, if it fits."""
+        """Per stack the one with a single tile, if it fits; also where bounds had ruled it out for the schedule."""
         spatial = self.request.spatial if self.complete else Spatial.PREFER
-        first = self.request.overlaps[0], spatial, self.request.orders[0]
-        found = (one.search.found.get((one.search.whole, *first)) for one in chosen)
-        return [c if isinstance(c, Candidate) else None for c in found]
+        return [self._one_tile(one, spatial) for one in chosen]
+
+    def _one_tile(self, one: _Chosen, spatial: Spatial) -> Candidate | None:
+        search, overlap, order = one.search, self.request.overlaps[0], self.request.orders[0]
+        found = search.found.get((search.whole, overlap, spatial, order))
+        if found is not None:
+            return found if isinstance(found, Candidate) else None
+        cost = self.pricer.price(search.tiler.plan(search.whole, overlap, order), spatial, one.held)
+        if not isinstance(cost, StackCost):
+            return None
+        return Candidate(search.whole, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
 
 
 def compile(  # the public name says what it does, and shadows the builtin in this module alone
