@@ -138,7 +138,7 @@ class FittedPricer(StackPricer):
         why: Infeasible | None = None
         for weights in resident.weight_choices():
             for lasting in resident.uniform(weights):
-                if best is not None and resident.off_chip(lasting):
+                if best is not None and resident.off_chip(lasting) and resident.crowd_little(best[1]):
                     break
                 found = ClassWalk(self, plan, main, lasting, spatial, spare, resident.held).cheapest()
                 if isinstance(found, Infeasible):

@@ -12,6 +12,10 @@ from dfc.scheduling.levels import MapSizes, MemoryLadder
 from dfc.scheduling.parts import LineBuffer, line_buffers
 
 
+#: what takes less than this part of a memory does not crowd it
+_LITTLE = 10
+
+
 def fetches_weights(layer: Layer) -> bool:
     """Whether each tile brings its own weights: they change from place to place, or another layer computes them."""
     return any(o.role is Role.W and (PLACE_DIMS.intersection(o.dims) or not o.constant) for o in layer.inputs)
@@ -74,6 +78,11 @@ class Resident:
     def off_chip(self, lasting: Lasting) -> bool:
         """Whether a line buffer lies in the outermost memory."""
         return self.ladder[-1] in {*lasting.along.values(), *lasting.across.values()}
+
+    def crowd_little(self, lasting: Lasting) -> bool:
+        """Whether what stays leaves most of each memory to maps: then none of it is worth keeping off chip."""
+        sizes = {m: self.arch.memories[m].size_bits for m in lasting.taken}
+        return all(bits * _LITTLE <= sizes[m] for m, bits in lasting.taken.items() if m in self.ladder)
 
     def map_bits(self, tensor: str) -> int:
         """Bits of a whole map."""
