@@ -146,6 +146,9 @@ class StackSearch:
         """About the cost of a tile size and mode; None where it does not fit, or cannot be better."""
         order = order or self.orders[0]
         key = (tile, overlap, order)
+        if tile == self.whole:  # it is priced, and modes do not matter
+            priced = [c for c in self.candidates() if c.tile == tile]
+            self.looked[key] = priced[0] if priced else None
         if key not in self.looked:
             plan = self.tiler.plan(tile, overlap, order)
             self.looked[key] = None

@@ -182,7 +182,7 @@ def test_a_late_input_does_not_cut_the_network(tmp_path: Path) -> None:
         nodes.append(helper.make_node("Mul", ["h3", "late"], ["y"], "scale"))
         return model(nodes, {"x": (1, 8, 16, 16), "late": (1, 8, 16, 16)}, ["y"], weights("w", 8, 8, 3, 3))
 
-    assert len(compiled(late, tmp_path, "meta_proto_df").stacks) == 1
+    assert len(compiled(late, tmp_path, "meta_proto_df", reproduce="defines").stacks) == 1
 
 
 def test_no_memory_to_meet_in() -> None:
