@@ -27,7 +27,7 @@ from dfc.scheduling.room import Fitted, FittedMappings
 #: per layer the memories in which it reads its inputs and leaves its output
 Choices = Mapping[int, tuple[int, int]]
 #: how often a plan is placed with a little more room to spare
-_ATTEMPTS = 4
+_ATTEMPTS = 8
 #: a class may take other memories than the largest one where it costs so much more per operation, of all that costs
 _DEARER = 0.005
 _HINT = "a smaller tile, a mode that recomputes overlap, or a larger memory would make it fit"
@@ -98,15 +98,15 @@ class FittedPricer(StackPricer):
             return self._unmodelled(plan, layers[0])
         resident = Resident(self.graph, self.arch, plan, held or {})
         spare: dict[int, int] = {}
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             chosen = self._chosen(plan, resident, spatial, spare)
             if isinstance(chosen, Infeasible):
                 return chosen
             found, over = self._all_classes(plan, resident, *chosen, spatial, spare)
             if isinstance(found, Infeasible) or not over:
                 return found
-            # all of it would fit, but not side by side: leave as much room as was missing
-            spare = {m: spare.get(m, 0) + over.get(m, 0) for m in {*spare, *over}}
+            # all of it would fit, but not side by side: leave as much room as was missing, and more each time
+            spare = {m: spare.get(m, 0) + (over.get(m, 0) << attempt) for m in {*spare, *over}}
         m, bits = next(iter(spare.items()))
         memory = self.arch.memories[m]
         need = memory.size_bits + bits

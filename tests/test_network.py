@@ -91,24 +91,26 @@ def test_no_other_sequence_is_better(objective: Objective) -> None:
     seen = 0
 
     @settings(
-        max_examples=20,
+        max_examples=75,
         deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],
     )
-    @given(random_cnn(max_steps=4, head=False, single_output=True), st.sampled_from(["meta_proto_df", "tpu_like_df"]))
+    @given(random_cnn(max_steps=7, head=False), st.sampled_from(["meta_proto_df", "tpu_like_df"]))
     def check(graph: Graph, chip: str) -> None:
         nonlocal seen
         small = Small(PassManager(default_pipeline(), verify=True).run(graph), chip, objective)
+        if not 3 <= len(small.graph.layers) <= 5:  # others are no choice, or too many
+            return
         stacks = small.stacks()
         found, effort = search_network(stacks, objective)
         expected = exhaustive(small.stacks(), objective)
         assert effort.complete
         assert objective.of(found.energy_pj, found.latency_cycles) == pytest.approx(expected, rel=1e-9)
         assert found.bound <= expected * (1 + 1e-9)
-        seen += len(small.graph.layers) > 2
+        seen += 1
 
     check()
-    assert seen >= 4
+    assert seen >= 17
