@@ -260,7 +260,7 @@ class _Search:
             self.first,
             self._make,
             self._explore,
-            hand_over=request.policy.fits,
+            hand_over=False,  # dfc check does not know yet of maps that stay on chip between stacks
             fixed=request.stacks != "auto" or not request.policy.fits,
         )
         found, self.effort = search_network(stacks, request.objective)

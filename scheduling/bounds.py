@@ -128,6 +128,8 @@ class LayerBounds:
     def stack_bound(self, stack: Stack, held: Collection[str]) -> tuple[float, float]:
         """Energy and cycles of a stack; ``held`` maps enter or leave it on chip."""
         layers = [self.graph.layers[i] for i in stack.layers]
+        if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
+            return 0.0, 0.0
         array = self.arch.array
         weights = sum(layer.weight_elements for layer in layers) * array.weight_bits
         arriving = weights + sum(self._needed_bits(t, stack) for t in stack.inputs if t not in held)

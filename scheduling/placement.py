@@ -11,7 +11,6 @@ from dfc.passes.tiles import DepthFirstPlan
 from dfc.scheduling.levels import MapSizes, MemoryLadder
 from dfc.scheduling.parts import LineBuffer, line_buffers
 
-
 #: what takes less than this part of a memory does not crowd it
 _LITTLE = 10
 

@@ -93,7 +93,7 @@ class StackSearch:
         self.bounds = bounds
         self.limit: Limit | None = None
         self.pruned = 0
-        self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible | None] = {}
+        self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible] = {}
         self.looked: dict[tuple[tuple[int, int], Overlap, Order], Candidate | None] = {}
 
     @property
@@ -107,21 +107,16 @@ class StackSearch:
         overlap: Overlap,
         spatial: Spatial = Spatial.PREFER,
         order: Order | None = None,
-    ) -> Candidate | Infeasible | None:
+    ) -> Candidate | Infeasible:
         """The cost of a tile size and mode; a tile that spans an axis has no overlap along it.
 
-        None where it cannot be better than what is known. ``order`` is the first that is allowed unless given.
+        ``order`` is the first that is allowed unless given.
         """
         order = order or self.orders[0]
         tile = (min(tile[0], self.whole[0]), min(tile[1], self.whole[1]))
         key = (tile, overlap, spatial, order)
         if key not in self.found:
-            plan = self.tiler.plan(tile, overlap, order)
-            if self._hopeless(plan, self.candidates()):
-                self.pruned += 1
-                self.found[key] = None
-                return None
-            cost = self.pricer.price(plan, spatial, self.held)
+            cost = self.pricer.price(self.tiler.plan(tile, overlap, order), spatial, self.held)
             if isinstance(cost, StackCost):
                 self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
             else:

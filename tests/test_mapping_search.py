@@ -127,7 +127,7 @@ def test_large_problems_are_refused() -> None:
         price_all(nest, arch, EXACT)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(problem=problems(3000))
 def test_listed_as_counted(problem: Problem) -> None:
     """With room for all, every order and every way to cut it is listed."""
