@@ -60,9 +60,14 @@ class LayerBounds:
 
     @cached_property
     def _write_pj(self) -> float:
-        """Per bit, the least that it costs to leave an output in a memory."""
+        """Per bit, the least that it costs to leave an output in a memory.
+
+        Nothing where that may be the memory beside the array: what crosses the array's edge is counted already.
+        """
         path = self.arch.paths[Role.O]
         memories = [self.arch.memories[m] for m in path]
+        if memories[0].instances == 1:
+            return 0.0
         homes = [m for m in memories if m.instances == 1] or memories[-1:]
         return min(m.write_pj / m.write_bits_per_cycle for m in homes)
 
