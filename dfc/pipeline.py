@@ -254,16 +254,11 @@ class _Search:
         return chosen
 
     def _sequence(self) -> list[_Chosen]:
-        request = self.request
-        stacks = NetworkStacks(
-            self.bounds,
-            self.first,
-            self._make,
-            self._explore,
-            hand_over=False,  # dfc check does not know yet of maps that stay on chip between stacks
-            fixed=request.stacks != "auto" or not request.policy.fits,
-        )
-        found, self.effort = search_network(stacks, request.objective)
+        try:
+            found, self.effort = search_network(self._stacks(), self.request.objective)
+        except InternalError:  # a bound above a price: search again with bounds that nobody can doubt
+            self.bounds.loose = True
+            found, self.effort = search_network(self._stacks(), self.request.objective)
         self.complete = not self.effort.interrupted
         if found.stacks:
             runs = [stack.option.payload for stack in found.stacks]
@@ -277,6 +272,16 @@ class _Search:
                 raise self._nothing_fits(search)
         picked = best_combination([self.choices(search) for search in searches], request.objective)
         return [_Chosen(search, candidate, {}) for search, candidate in zip(searches, picked, strict=True)]
+
+    def _stacks(self) -> NetworkStacks:
+        return NetworkStacks(
+            self.bounds,
+            self.first,
+            self._make,
+            self._explore,
+            hand_over=False,  # dfc check does not know yet of maps that stay on chip between stacks
+            fixed=self.request.stacks != "auto" or not self.request.policy.fits,
+        )
 
     def _explore(self, search: StackSearch, limit: Limit | None) -> list[Candidate]:
         search.explore(self.request.overlaps, self.request.tile, self.request.objective, limit)
@@ -500,9 +505,11 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
     if not effort.tried or search.request.stacks != "auto" or not search.request.policy.fits:
         return []
     skipped = sum(s.pruned for s in search.known.values())
+    loose = ["bounds of stacks were too high and looser ones taken: please report it"] if search.bounds.loose else []
     found = [
+        *loose,
         f"{effort.considered:,} stacks were considered, {effort.pruned:,} ruled out by bounds, "
-        f"{effort.priced:,} priced; of their tiles {skipped:,} were ruled out and {search.done:,} priced"
+        f"{effort.priced:,} priced; of their tiles {skipped:,} were ruled out and {search.done:,} priced",
     ]
     if effort.tried < effort.legal:
         found.append(f"cuts were tried in {effort.tried} of {effort.legal} places: where least is handed over")

@@ -37,6 +37,7 @@ class LayerBounds:
         self.arch = arch
         self.model = model
         self.any_lanes = any_lanes
+        self.loose = False  # operations alone: what nobody can doubt
         self._positions: dict[int, tuple[float, float, float]] = {}
 
     def layer_pj(self, index: int) -> float:
@@ -135,6 +136,8 @@ class LayerBounds:
         layers = [self.graph.layers[i] for i in stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return 0.0, 0.0
+        if self.loose:
+            return sum(self._of(i)[1] * self.map_positions(i) for i in stack.layers), 0.0
         array = self.arch.array
         weights = sum(layer.weight_elements for layer in layers) * array.weight_bits
         arriving = weights + sum(self._needed_bits(t, stack) for t in stack.inputs if t not in held)
@@ -159,7 +162,7 @@ class LayerBounds:
             whole = self.graph.tensors[tensor].spatial
             for source in layer.sources:
                 if source.tensor == tensor:
-                    y, x = (source.maps[a].needs(Interval(0, made[a]), whole[a]).size for a in (Axis.Y, Axis.X))
+                    y, x = (_read(source.maps[a], made[a], whole[a]) for a in (Axis.Y, Axis.X))
                     least = max(least, sizes.read_bits(layer, tensor, x, y))
         return least
 
@@ -181,6 +184,14 @@ class LayerBounds:
             energy += self._of(index)[1] * again
             cycles += self.position_cycles(index) * again
         return energy, cycles
+
+
+def _read(span: AxisMap, outputs: int, size: int) -> int:
+    """Positions along an axis that outputs read at least: without those that a stride skips."""
+    hull = span.needs(Interval(0, outputs), size).size
+    reach = span.hi - span.lo + 1
+    # the first and the last may read padding
+    return min(hull, max(0, outputs - 2) * reach) if span.den == 1 and span.num > reach else hull
 
 
 def _whole(span: AxisMap, at: int, size: int) -> bool:
