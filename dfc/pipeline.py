@@ -270,7 +270,7 @@ class _Search:
         for search in searches:
             if not self.choices(search):
                 raise self._nothing_fits(search)
-        picked = best_combination([self.choices(search) for search in searches], request.objective)
+        picked = best_combination([self.choices(search) for search in searches], self.request.objective)
         return [_Chosen(search, candidate, {}) for search, candidate in zip(searches, picked, strict=True)]
 
     def _stacks(self) -> NetworkStacks:
