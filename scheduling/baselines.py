@@ -19,7 +19,6 @@ from dfc.passes.stacks import Stack, automatic_stacks, single_layer_stacks
 from dfc.passes.tiles import Order, Overlap, Tiler
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
-from dfc.scheduling.partition_types import score
 from dfc.scheduling.policy import REFERENCE, Policy
 from dfc.scheduling.search import halvings
 
@@ -93,7 +92,7 @@ class OneSize:
                 return cost
             found.append(cost)
             energy, cycles = energy + cost.energy_pj, cycles + cost.latency_cycles
-            if score(objective, energy, cycles) > most:
+            if objective.of(energy, cycles) > most:
                 return None
         return NetworkCost(tile, overlap, tuple(found))
 
@@ -180,7 +179,7 @@ class BestOneSize:
         return found
 
     def _score(self, cost: NetworkCost) -> float:
-        return score(self.objective, cost.energy_pj, cost.latency_cycles)
+        return self.objective.of(cost.energy_pj, cost.latency_cycles)
 
 
 def _neighbours(tile: Tile, xs: Sequence[int], ys: Sequence[int]) -> Iterator[Tile]:

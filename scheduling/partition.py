@@ -21,7 +21,7 @@ from dfc.backend_cost.mapping_cost import Objective
 from dfc.errors import InternalError
 from dfc.scheduling.lazy_paths import BestPaths, EdgeList, Floats
 from dfc.scheduling.least_product import Line, least_product
-from dfc.scheduling.partition_types import SLACK, ChosenStack, Limit, Option, Partition, Progress, Provider, score
+from dfc.scheduling.partition_types import SLACK, ChosenStack, Limit, Option, Partition, Progress, Provider
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class _Search(Generic[T]):
         self.bounds = (bounds[0].copy(), bounds[1].copy())
         self.known = (bounds[0].copy(), bounds[1].copy())
         self.refresh()
-        self.proved = score(self.objective, *self.least)
+        self.proved = self.objective.of(*self.least)
 
     def price_first(self, stacks: Iterable[tuple[int, int, int, int]]) -> None:
         """Price these stacks, as far as their bounds are finite."""
@@ -264,7 +264,7 @@ class _Search(Generic[T]):
         latency = sum(o.latency_cycles for _, o in picked)
         other = latency if self.objective is Objective.ENERGY else energy
         ends = [(int(self.edges.tails[e]), int(self.edges.heads[e])) for e, _ in picked]
-        key = (score(self.objective, energy, latency), other, latency, len(path), tuple(head for _, head in ends))
+        key = (self.objective.of(energy, latency), other, latency, len(path), tuple(head for _, head in ends))
         if key < self.best.key:
             stacks = tuple(ChosenStack(*self._stack(*e), o) for e, (_, o) in zip(ends, picked, strict=True))
             self.best = _Best(key, (energy, latency), stacks)

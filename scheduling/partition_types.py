@@ -38,7 +38,7 @@ class Limit:
 
     def allows(self, energy_pj: float, latency_cycles: float) -> bool:
         """Whether an option of at least this energy and latency may be of use."""
-        whole = score(self.objective, energy_pj + self.rest_energy_pj, latency_cycles + self.rest_latency_cycles)
+        whole = self.objective.of(energy_pj + self.rest_energy_pj, latency_cycles + self.rest_latency_cycles)
         return not whole > self.best * (1 + SLACK)
 
     @property
@@ -47,7 +47,7 @@ class Limit:
         best = self.best * (1 + SLACK)
         if self.objective is Objective.EDP:
             return max(0.0, sqrt(best) * (1 + SLACK) - sqrt(self.rest_energy_pj * self.rest_latency_cycles)) ** 2
-        return best - score(self.objective, self.rest_energy_pj, self.rest_latency_cycles)
+        return best - self.objective.of(self.rest_energy_pj, self.rest_latency_cycles)
 
 
 class Provider(Protocol[T_co]):
@@ -111,8 +111,3 @@ class Partition(Generic[T_co]):
 
 #: told after each pricing: stacks priced, best score so far, what is proved that none is below
 Progress = Callable[[int, float, float], None]
-
-
-def score(objective: Objective, energy_pj: float, latency_cycles: float) -> float:
-    """What the objective wants least of."""
-    return objective.of(energy_pj, latency_cycles)

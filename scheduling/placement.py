@@ -173,21 +173,6 @@ class Resident:
                 found.append(Buffer(what, tensor, memory, self.line_bits(tensor, line), 0, last, line=line))
         return found
 
-    def moved(self, lasting: Lasting) -> list[Lasting]:
-        """The same with one line buffer in another memory, as far as there is room; the largest buffers first."""
-        found: list[tuple[int, Lasting]] = []
-        for across in (False, True):
-            chosen = lasting.across if across else lasting.along
-            for tensor, memory in chosen.items():
-                buffer = self.line_buffers[tensor][across]
-                for other in self.ladder[:-1]:
-                    if other != memory:
-                        changed = {**chosen, tensor: other}
-                        along, over = (lasting.along, changed) if across else (changed, lasting.across)
-                        found.append((self.line_bits(tensor, buffer), self.lasting(along, over, lasting.weights)))
-        found.sort(key=lambda item: -item[0])
-        return [one for _, one in found if one.fits(self.arch)]
-
 
 @dataclass(frozen=True, slots=True)
 class Buffer:

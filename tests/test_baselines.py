@@ -24,7 +24,6 @@ from dfc.scheduling import baselines
 from dfc.scheduling.baselines import MODES, BestOneSize, NetworkCost, OneSize, Wanted, add_baselines, axis_sizes
 from dfc.scheduling.engine import StackPricer
 from dfc.scheduling.levels import Infeasible
-from dfc.scheduling.partition_types import score
 from dfc.scheduling.policy import REFERENCE
 
 MODEL = Path(__file__).parent.parent / "examples" / "models" / "fsrcnn_unpadded.onnx"
@@ -95,8 +94,8 @@ def test_the_search_against_the_whole_grid(model: Path, objective: Objective) ->
     assert len(search.tried) <= 32
     xs, ys = map(axis_sizes, space.whole)
     costs = [space.price((x, y), mode) for x, y, mode in product(xs, ys, MODES)]
-    least = min(score(objective, c.energy_pj, c.latency_cycles) for c in costs if isinstance(c, NetworkCost))
-    assert score(objective, best.energy_pj, best.latency_cycles) <= least
+    least = min(objective.of(c.energy_pj, c.latency_cycles) for c in costs if isinstance(c, NetworkCost))
+    assert objective.of(best.energy_pj, best.latency_cycles) <= least
 
 
 @pytest.mark.reference
@@ -116,7 +115,7 @@ def test_a_plan_is_left_when_it_exceeds_the_best(model: Path) -> None:
     for objective in Objective:
         full = space.price((8, 8), Overlap.CACHED)
         assert isinstance(full, NetworkCost)
-        most = score(objective, full.energy_pj, full.latency_cycles)
+        most = objective.of(full.energy_pj, full.latency_cycles)
         assert space.price((8, 8), Overlap.CACHED, objective, most) == full
         assert space.price((8, 8), Overlap.CACHED, objective, most * 0.999) is None
 
