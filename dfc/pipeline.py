@@ -254,11 +254,7 @@ class _Search:
         return chosen
 
     def _sequence(self) -> list[_Chosen]:
-        try:
-            found, self.effort = search_network(self._stacks(), self.request.objective)
-        except InternalError:  # a bound above a price: search again with bounds that nobody can doubt
-            self.bounds.loose = True
-            found, self.effort = search_network(self._stacks(), self.request.objective)
+        found, self.effort = search_network(self._stacks(), self.request.objective)
         self.complete = not self.effort.interrupted
         if found.stacks:
             runs = [stack.option.payload for stack in found.stacks]
@@ -505,9 +501,7 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
     if not effort.tried or search.request.stacks != "auto" or not search.request.policy.fits:
         return []
     skipped = sum(s.pruned for s in search.known.values())
-    loose = ["bounds of stacks were too high and looser ones taken: please report it"] if search.bounds.loose else []
     found = [
-        *loose,
         f"{effort.considered:,} stacks were considered, {effort.pruned:,} ruled out by bounds, "
         f"{effort.priced:,} priced; of their tiles {skipped:,} were ruled out and {search.done:,} priced",
     ]

@@ -57,7 +57,8 @@ class TensorStep:
     stored: of those, how many later tiles still need: they go into the cache.
     waiting: how many positions the cache holds when this tile is done.
     left:   how many positions earlier tiles left in the cache for this one and later ones.
-    own:    of a stack's output, how many positions this tile must complete: the tiles share them out.
+    own:    of a stack's output, how many positions this tile hands out: the tiles share them out. Where overlap is
+            kept, those that it computes; else those that it must complete.
     """
 
     fresh: int
@@ -240,7 +241,8 @@ class _AxisWalk:
                 waiting = max(0, end - later[name])
                 stored = max(0, end - max(later[name], fresh[name].lo)) if fresh[name].size else 0
             left = max(0, before[name] - needs[name]) if self.keep and name in needs else 0
-            own = self.own_part(name, tile).size if name in self.stack.outputs else 0
+            own = fresh[name].size if self.keep else self.own_part(name, tile).size
+            own = own if name in self.stack.outputs else 0
             tensors.append((name, TensorStep(fresh[name].size, stored, waiting, left, own)))
         reads: list[tuple[ReadStep, ...]] = []
         for layer in self.layers:

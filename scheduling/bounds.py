@@ -37,7 +37,6 @@ class LayerBounds:
         self.arch = arch
         self.model = model
         self.any_lanes = any_lanes
-        self.loose = False  # operations alone: what nobody can doubt
         self._positions: dict[int, tuple[float, float, float]] = {}
 
     def layer_pj(self, index: int) -> float:
@@ -136,8 +135,6 @@ class LayerBounds:
         layers = [self.graph.layers[i] for i in stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return 0.0, 0.0
-        if self.loose:
-            return sum(self._of(i)[1] * self.map_positions(i) for i in stack.layers), 0.0
         array = self.arch.array
         weights = sum(layer.weight_elements for layer in layers) * array.weight_bits
         arriving = weights + sum(self._needed_bits(t, stack) for t in stack.inputs if t not in held)

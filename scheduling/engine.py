@@ -150,6 +150,11 @@ class StackPricer:
         classes = tuple(ClassCost(tile, (run,), cost.energy_pj, cost.latency_cycles) for tile in whole.classes)
         return StackCost(whole, StackLevels((), 0, 0), classes)
 
+    def copy(self, what: str, name: str, bits: int, source: Place, target: Place) -> list[Copy]:
+        """The copy as a list; none when there is nothing to move or nowhere to go."""
+        same = self.arch.paths[source.role][source.level] == self.arch.paths[target.role][target.level]
+        return [] if bits == 0 or same else [Copy(what, name, bits, source, target)]
+
     def _top_copy(self, what: str, tensor: str, role: Role, bits: int, *, inwards: bool) -> Copy:
         top = len(self.arch.paths[role]) - 1
         outer, inner = Place(role, top), Place(role, max(0, top - 1))
@@ -328,7 +333,7 @@ class _TileWalk:
     def _constant_copy(self, layer: Layer, bits: int) -> list[Copy]:
         level = self.levels.weight_level
         top = len(self.arch.paths[Role.W]) - 1
-        return self._copy("constants", layer.name, bits, Place(Role.W, top), Place(Role.W, min(level, top)))
+        return self.pricer.copy("constants", layer.name, bits, Place(Role.W, top), Place(Role.W, min(level, top)))
 
     def _only_outside(self, tensor: str) -> bool:
         """Whether a tensor leaves the stack and no layer in it reads it."""
@@ -357,11 +362,11 @@ class _TileWalk:
             fresh = maps.read_bits(layer, name, x.fresh, y.fresh) if alone else maps.region_bits(name, x.fresh, y.fresh)
             if name in self.stack.inputs and name not in self.home:
                 outside = Place(Role.I, len(self.arch.paths[Role.I]) - 1)
-                fetched += self._copy("input", name, fresh, outside, here)
+                fetched += self.pricer.copy("input", name, fresh, outside, here)
                 self.home[name] = here
                 self.pending += self._stores(name, here)
             else:
-                within += self._copy("feature map", name, fresh, self.home.get(name, here), here)
+                within += self.pricer.copy("feature map", name, fresh, self.home.get(name, here), here)
             within += self._cache_reads(name, rx, ry, here)
         return fetched, within
 
@@ -373,8 +378,8 @@ class _TileWalk:
         h_place = Place(Role.I, self.arch.level(Role.I, self.h_memory))
         v_place = Place(Role.I, self.arch.level(Role.I, self.levels.v_memory))
         return [
-            *self._copy("read H cache", name, columns, h_place, here),
-            *self._copy("read V cache", name, rows, v_place, here),
+            *self.pricer.copy("read H cache", name, columns, h_place, here),
+            *self.pricer.copy("read V cache", name, rows, v_place, here),
         ]
 
     def _stores(self, name: str, home: Place) -> list[Copy]:
@@ -384,10 +389,10 @@ class _TileWalk:
         rows = maps.region_bits(name, x.fresh, y.stored)
         h_place = self._cache_place(name, home, self.h_memory)
         v_place = self._cache_place(name, home, self.levels.v_memory)
-        write_rows = self._copy("write V cache", name, rows, home, v_place)
+        write_rows = self.pricer.copy("write V cache", name, rows, home, v_place)
         copied = y.stored if write_rows else 0  # the corner of both goes with the rows, unless they stay where they are
         columns = maps.region_bits(name, x.stored, y.fresh - copied)
-        return [*write_rows, *self._copy("write H cache", name, columns, home, h_place)]
+        return [*write_rows, *self.pricer.copy("write H cache", name, columns, home, h_place)]
 
     def _cache_place(self, name: str, home: Place, memory: int) -> Place:
         """Where what is kept of a map is to be written; a stack's input came down through all that lies above."""
@@ -402,13 +407,10 @@ class _TileWalk:
         if layer.output in self.stack.outputs and not self._only_outside(layer.output):
             x, y = self.steps[layer.output]
             bits = self.pricer.maps.region_bits(layer.output, x.own, y.own)
-            left += self._copy("output", layer.output, bits, home, Place(Role.O, len(self.arch.paths[Role.O]) - 1))
+            left += self.pricer.copy(
+                "output", layer.output, bits, home, Place(Role.O, len(self.arch.paths[Role.O]) - 1)
+            )
         return left
-
-    def _copy(self, what: str, name: str, bits: int, source: Place, target: Place) -> list[Copy]:
-        """The copy as a list; none when there is nothing to move or nowhere to go."""
-        same = self.arch.paths[source.role][source.level] == self.arch.paths[target.role][target.level]
-        return [] if bits == 0 or same else [Copy(what, name, bits, source, target)]
 
 
 def borders_of(graph: Graph, layer: Layer, reads_x: tuple[ReadStep, ...], reads_y: tuple[ReadStep, ...]) -> Borders:

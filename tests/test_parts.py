@@ -49,6 +49,20 @@ def test_parts_are_all_of_it(graph: Graph, x: int, y: int, overlap: Overlap, ord
 
 
 @SLOW
+@given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), st.sampled_from(list(Overlap)))
+def test_outputs_are_handed_out_once_by_tiles_that_have_them(graph: Graph, x: int, y: int, overlap: Overlap) -> None:
+    for plan in plans(graph, (x, y), overlap, Order.ROWS):
+        for name in plan.stack.outputs:
+            handed = 0
+            for tile in plan.classes:
+                parts = TileParts(graph, plan, tile)
+                assert parts.own(name) <= parts.map(name).fresh
+                handed += tile.count * parts.own(name)
+            spatial = graph.tensors[name].spatial
+            assert handed == spatial[Axis.X] * spatial[Axis.Y]
+
+
+@SLOW
 @given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), st.sampled_from(Order))
 def test_what_is_kept_is_written_once_and_has_room(graph: Graph, x: int, y: int, order: Order) -> None:
     """With everything cached: a walk over all tiles, position by position, in rings of the stated sizes."""
