@@ -18,9 +18,9 @@ from dfc.backend_cost.mapping_branch_time import FlatLayout
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.mapping_space import MappingSpace, Region
 from dfc.backend_cost.tables import Floats, Ints
-from dfc.backend_cost.timing_compiled import FITTED, STEPS_AT
+from dfc.backend_cost.timing_compiled import STEPS_AT, flat_times
 from dfc.backend_cost.timing_rows import CONTESTED
-from dfc.backend_cost.timing_tables import BoundaryTimes, Port, TimeTables, Transfer
+from dfc.backend_cost.timing_tables import TimeTables
 
 
 def _load() -> ModuleType | None:
@@ -206,10 +206,8 @@ def branch_problem(
     energy = space.relaxed(floor_pj, replace(regions[0], allowed=allowed))
     place = {k: n for n, k in enumerate(cuts)}
     times = space.times
-    flows = [(n, b.operand, kind, t) for n, b in enumerate(times.boundaries) for kind, t in _transfers(b)]
-    ports = sorted({p for *_, t in flows for p in t.ports})
-    contested = [any(set(t.ports) & set(u.ports) and o != p for _, p, _, u in flows) for _, o, _, t in flows]
-    bases, rows = _measures(space, times, flows, ports, contested)
+    bases, rows = _measures(space, times)
+    flat = flat_times(times)
     cost = np.where(allowed[cuts], np.concatenate([energy[None, cuts], rows]), np.inf)
     base = np.array([space.tables.fixed_pj, *bases])
     final, partial, reduces, places, room = _memories(space, place)
@@ -222,7 +220,9 @@ def branch_problem(
         base,
         chains.remaining(cost),
         np.ascontiguousarray(space.energy_pj[cuts]),
-        *_flat(times, flows, ports, contested),
+        flat.layout,
+        flat.numbers,
+        flat.values,
         final,
         partial,
         reduces,
@@ -237,21 +237,14 @@ def branch_problem(
     )
 
 
-_Flow = tuple[int, int, int, Transfer]  # boundary, operand, kind
-
-
-def _transfers(times: BoundaryTimes) -> list[tuple[int, Transfer]]:
-    return [(kind, t) for kind, t in enumerate((times.fetch, times.back, times.up)) if t is not None]
-
-
-def _measures(
-    space: MappingSpace, times: TimeTables, flows: list[_Flow], ports: list[Port], contested: list[bool]
-) -> tuple[list[float], Floats]:
+def _measures(space: MappingSpace, times: TimeTables) -> tuple[list[float], Floats]:
     """(measures,) and (measures, cuts, points): the least reserve; what each port carries; one fill and the drain."""
     tables = space.tables
     stays = tables.stays
+    flows, ports = times.flows, times.ports
+    moved = [t for b in times.boundaries for _, t in b.transfers]
     number = {p: 1 + i for i, p in enumerate(ports)}
-    inputs = {o: 1 + len(ports) + i for i, o in enumerate(dict.fromkeys(o for _, o, kind, _ in flows if kind == 0))}
+    inputs = {o: 1 + len(ports) + i for i, o in enumerate(dict.fromkeys(f.operand for f in flows if f.kind == 0))}
     ends = list(inputs.values()) or [1 + len(ports)]
     count = ends[-1] + 1
     rows = np.zeros((count, len(times.boundaries), len(tables.points)))
@@ -261,43 +254,17 @@ def _measures(
         for port, cycles in times.step_cycles(returning)[1].items():
             if weight and port in number:
                 base[number[port]] += weight * cycles * tables.working_cycles
-    for (at, operand, kind, t), meets in zip(flows, contested, strict=True):
+    for f, t in zip(flows, moved, strict=True):
         carried = t.cycles * t.share * stays
         for port in dict.fromkeys(t.ports):
-            rows[number[port], at] += carried
-        if meets:
-            rows[0, at] += CONTESTED * carried * (stays > 1)
-        if kind == 0:
-            rows[inputs[operand], at] += t.cycles
-        if kind == 2:
-            rows[ends, at] += t.cycles
+            rows[number[port], f.boundary] += carried
+        if f.contested:
+            rows[0, f.boundary] += CONTESTED * carried * (stays > 1)
+        if f.kind == 0:
+            rows[inputs[f.operand], f.boundary] += t.cycles
+        if f.kind == 2:
+            rows[ends, f.boundary] += t.cycles
     return base, rows
-
-
-def _flat(
-    times: TimeTables, flows: list[_Flow], ports: list[Port], contested: list[bool]
-) -> tuple[Ints, Floats, Floats]:
-    """(layout, numbers, values) of ``_timing.c``."""
-    number = {p: i for i, p in enumerate(ports)}
-    pairs = sorted(
-        {t.ports for *_, t in flows if any(set(t.ports) & set(u.ports) and t.ports != u.ports for *_, u in flows)}
-    )
-    first = np.cumsum([0, *(len(t.operand.memories) for t in times.tables.operands)])
-    operands = len(times.tables.operands)
-    layout = [len(times.boundaries), operands, len(flows), len(ports), len(pairs), int(first[-1])]
-    for b in times.boundaries:
-        layout += [b.operand, b.boundary, int(first[b.operand]) + b.boundary - 1]
-    for (at, _, kind, t), meets in zip(flows, contested, strict=True):
-        layout += [at, kind, *(number[p] for p in t.ports), meets]
-    for pair in pairs:
-        layout += [number[p] for p in pair]
-    shares = [np.zeros(len(times.tables.points)) if b.back is None else b.back.share for b in times.boundaries]
-    values = np.stack([*(t.cycles * t.share for *_, t in flows), *shares], axis=1)
-    numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles), *FITTED]
-    for returning in (False, True):
-        cycles, busy = times.step_cycles(returning)
-        numbers += [cycles, *(busy.get(p, 0.0) for p in ports)]
-    return np.array(layout, dtype=np.int64), np.array(numbers), np.ascontiguousarray(values)
 
 
 def _memories(space: MappingSpace, place: dict[int, int]) -> tuple[Floats, Floats, np.ndarray, Ints, Floats]:

@@ -37,7 +37,7 @@ STEPS_AT = 3 + len(FITTED)
 
 
 @dataclass(frozen=True)
-class _FlatTimes:
+class FlatTimes:
     """What does not depend on the mapping, as ``_timing.c`` reads it; ``small`` enough for its fixed sizes."""
 
     layout: Ints
@@ -46,7 +46,7 @@ class _FlatTimes:
     small: bool
 
 
-_FLAT: WeakKeyDictionary[TimeTables, _FlatTimes] = WeakKeyDictionary()
+_FLAT: WeakKeyDictionary[TimeTables, FlatTimes] = WeakKeyDictionary()
 
 
 def _steps(times: TimeTables, ports: tuple[Port, ...]) -> list[float]:
@@ -57,7 +57,7 @@ def _steps(times: TimeTables, ports: tuple[Port, ...]) -> list[float]:
     return found
 
 
-def _flat(times: TimeTables) -> _FlatTimes:
+def flat_times(times: TimeTables) -> FlatTimes:
     """The flat arrays of some times, made once."""
     known = _FLAT.get(times)
     if known is not None:
@@ -70,7 +70,7 @@ def _flat(times: TimeTables) -> _FlatTimes:
     shares = [nothing if b.back is None else b.back.share for b in times.boundaries]
     values = np.stack([*(t.cycles * t.share for t in moved), *shares], axis=1)
     numbers = [times.step_share, float(times.tables.working_cycles), float(times.tables.total_cycles), *FITTED]
-    flat = _FlatTimes(
+    flat = FlatTimes(
         layout,
         np.array(numbers + _steps(times, ports)),
         np.ascontiguousarray(values),
@@ -97,7 +97,8 @@ def _layout(flows: tuple[Flow, ...], boundaries: tuple[tuple[int, int], ...], me
 
 
 def _small(counts: list[int]) -> bool:
-    assert _timing is not None
+    if _timing is None:
+        return False
     most = _timing.MOST_BOUNDARIES, _timing.MOST_OPERANDS, _timing.MOST_FLOWS, _timing.MOST_PORTS, _timing.MOST_PAIRS
     return all(n <= m for n, m in zip(counts, most, strict=True))
 
@@ -106,7 +107,7 @@ def compiled_cycles(
     times: TimeTables, batch: Batch, cuts: tuple[Ints, ...], double: tuple[Bools, ...]
 ) -> tuple[Floats, Floats, Floats] | None:
     """(running, loading, offloading) of each mapping, as ``Rows.run``; None where compiled code cannot tell."""
-    if _timing is None or not (flat := _flat(times)).small:
+    if _timing is None or not (flat := flat_times(times)).small:
         return None
     found = np.empty((3, len(batch.point)))
     if len(batch.point):
