@@ -171,7 +171,7 @@ def compile_command(
         str,
         typer.Option(
             metavar="auto|one|each|LAYERS",
-            help="Which layers run depth-first together: auto cuts where weights outgrow the chip, one is the "
+            help="Which layers run depth-first together: auto searches for the best, one is the "
             "whole network, each is every layer alone; or name the layers to cut after. "
             "Example: --stacks conv3,conv7",
         ),

@@ -317,19 +317,16 @@ class _Search:
         return InfeasibleError("MAP001", f"{place}: {least}", span=span, place=place, hint=least.hint)
 
     def whole(self, chosen: Sequence[_Chosen]) -> list[Candidate | None]:
-        """Per stack the one with a single tile, if it fits; also where bounds had ruled it out for the schedule."""
+        """Per stack the one with a single tile, if it fits; not where Ctrl-C left no time for it."""
         spatial = self.request.spatial if self.complete else Spatial.PREFER
-        return [self._one_tile(one, spatial) for one in chosen]
-
-    def _one_tile(self, one: _Chosen, spatial: Spatial) -> Candidate | None:
-        search, overlap, order = one.search, self.request.overlaps[0], self.request.orders[0]
-        found = search.found.get((search.whole, overlap, spatial, order))
-        if found is not None:
-            return found if isinstance(found, Candidate) else None
-        cost = self.pricer.price(search.tiler.plan(search.whole, overlap, order), spatial, one.held)
-        if not isinstance(cost, StackCost):
-            return None
-        return Candidate(search.whole, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
+        found: list[Candidate | None] = []
+        try:
+            for one in chosen:
+                priced = one.search.price(one.search.whole, self.request.overlaps[0], spatial, self.request.orders[0])
+                found.append(priced if isinstance(priced, Candidate) else None)
+        except KeyboardInterrupt:
+            self.complete = False
+        return [*found, *[None] * (len(chosen) - len(found))]
 
 
 def compile(  # the public name says what it does, and shadows the builtin in this module alone
@@ -500,10 +497,13 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
     effort = search.effort
     if not effort.tried or search.request.stacks != "auto" or not search.request.policy.fits:
         return []
-    skipped = sum(s.pruned for s in search.known.values())
+    tiles = search.known.values()
+    skipped, priced = sum(s.pruned for s in tiles), sum(len(s.found) for s in tiles)
+    looked = sum(len(s.looked) for s in tiles) - skipped
     found = [
         f"{effort.considered:,} stacks were considered, {effort.pruned:,} ruled out by bounds, "
-        f"{effort.priced:,} priced; of their tiles {skipped:,} were ruled out and {search.done:,} priced",
+        f"{effort.priced:,} priced; of their tiles {skipped:,} were ruled out, {looked:,} looked at "
+        f"and {priced:,} priced",
     ]
     if effort.tried < effort.legal:
         found.append(f"cuts were tried in {effort.tried} of {effort.legal} places: where least is handed over")

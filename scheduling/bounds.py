@@ -37,6 +37,7 @@ class LayerBounds:
         self.arch = arch
         self.model = model
         self.any_lanes = any_lanes
+        self._stacks: dict[tuple[tuple[int, ...], frozenset[str]], tuple[float, float]] = {}
         self._positions: dict[int, tuple[float, float, float]] = {}
 
     def layer_pj(self, index: int) -> float:
@@ -132,6 +133,12 @@ class LayerBounds:
 
     def stack_bound(self, stack: Stack, held: Collection[str]) -> tuple[float, float]:
         """Energy and cycles of a stack; ``held`` maps enter or leave it on chip."""
+        key = stack.layers, frozenset(held)
+        if key not in self._stacks:
+            self._stacks[key] = self._stack_bound(stack, held)
+        return self._stacks[key]
+
+    def _stack_bound(self, stack: Stack, held: Collection[str]) -> tuple[float, float]:
         layers = [self.graph.layers[i] for i in stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return 0.0, 0.0

@@ -4,7 +4,7 @@ It reads the schedule alone, and shares no code with what placed the tensors: th
 
 1. each buffer: its memory exists, and it lies within one instance of it;
 2. addresses: what is alive at the same time in a memory does not overlap (``check_tile.py`` says when that is);
-3. loops: what each layer's mapping keeps in each memory, recounted, has a buffer, or two where there are to be two;
+3. loops: what each layer's mapping keeps in each memory, recounted, has a buffer, or two where the file says so;
 4. reads: maps, caches, copies of them and weights lie where a layer reads them, and each copy has a source and a place;
 5. maps live from the layer that makes them to the last that reads them;
 6. caches are as large as their layout, and hold what tiles leave in them beside what they still read from them;

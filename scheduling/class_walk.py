@@ -322,19 +322,18 @@ class ClassWalk:
             found = self.pricer.mappings.best(nest, room, rules.temporal if rules else None)
             if isinstance(found, Fitted):
                 return self._unrolled(found, room, index)
+            blamed = self.pricer.blamed(index, (x, y), rules, [nest]) if rules else None
+            if blamed is not None and blamed.cause is not None and blamed.cause() is not None:
+                return blamed
             served = self.arch.memories[found.memory].across
             lanes = unroll(layer.tile_sizes((t, y, x)), self.arch, layer, idle, fixed)
             fewer = idle | {u.array_dim for u in lanes if u.array_dim in served}
-            if fewer == idle or rules:
-                return self._unmapped(index, found, nest)
+            if fewer == idle:
+                return self._unmapped(index, found)
             idle = fewer
 
-    def _unmapped(self, index: int, small: TooSmall, nest: Nest) -> Infeasible:
+    def _unmapped(self, index: int, small: TooSmall) -> Infeasible:
         layer = self.graph.layers[index]
-        rules = self.pricer.rules.layer(layer.name, self._extents(layer.output))
-        blamed = self.pricer.blamed(index, self._extents(layer.output), rules, [nest]) if rules else None
-        if blamed is not None:
-            return blamed
         memory = self.arch.memories[small.memory]
         hint = f"memory '{memory.name}' must hold at least one element for each lane that it serves"
         return Infeasible(f"a tile of layer '{layer.name}'", small.needed_bits, memory.name, memory.size_bits, hint)

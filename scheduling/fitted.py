@@ -74,7 +74,21 @@ class FittedPricer(StackPricer):
             cycles += share * (run.copy_cost.latency_cycles + (run.cost.latency_cycles if run.cost else 0))
         return energy, cycles
 
+    @cached_property
+    def _known(self) -> dict[object, tuple[Lasting, Path] | Infeasible]:
+        return {}
+
     def _chosen(
+        self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
+    ) -> tuple[Lasting, Path] | Infeasible:
+        """The same, found once for a plan that is looked at, priced and taken."""
+        held = tuple(sorted((t, one.memory) for t, one in resident.held.items()))
+        key = plan.stack.layers, plan.tile, plan.overlap, plan.order, held, spatial, tuple(spare.items())
+        if key not in self._known:
+            self._known[key] = self._choose(plan, resident, spatial, spare)
+        return self._known[key]
+
+    def _choose(
         self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
     ) -> tuple[Lasting, Path] | Infeasible:
         """What stays where for the whole stack, and where the tiles of the largest class keep the rest."""

@@ -18,7 +18,7 @@ from dfc.scheduling.levels import MemoryLadder
 from dfc.scheduling.partition import best_sequence
 from dfc.scheduling.partition_types import Limit, Option, Partition
 from dfc.scheduling.placement import Held, HeldMap
-from dfc.scheduling.search import Candidate, StackSearch
+from dfc.scheduling.search import Candidate, StackSearch, frontier
 
 #: networks of more layers are cut only at so many places, those where least is handed over
 MOST_CUTS = 14
@@ -86,8 +86,8 @@ class NetworkStacks:
         self.fixed = fixed
         self.first = first
         self.cuts = self._cuts(first)
-        self.searches: dict[tuple[int, int, int, int], StackSearch] = {}
         self.left = most
+        self.spent = False  # more were asked for
 
     # --- cuts
 
@@ -144,9 +144,8 @@ class NetworkStacks:
             inside = self.graph.layers[start : self.cuts[end]]
             if len(inside) > 1 and any(map(stands_alone, inside)):
                 return
-            if len(inside) > MOST_LAYERS and not any(s.layers[0] == start for s in self.first):
-                return
-            yield end
+            if len(inside) <= MOST_LAYERS or any(s.layers == tuple(range(start, self.cuts[end])) for s in self.first):
+                yield end
 
     def _stack(self, start: int, end: int) -> Stack:
         return make_stack(self.graph, range(self.cuts[start], self.cuts[end]))
@@ -172,8 +171,9 @@ class NetworkStacks:
         held = self._held(start, end, place_in, place_out)
         if held is None:
             return inf, inf
-        stack = self._stack(start, end)
-        return self.bounds.stack_bound(stack, held)
+        if self.fixed:  # there is one sequence
+            return 0.0, 0.0
+        return self.bounds.stack_bound(self._stack(start, end), held)
 
     def options(self, start: int, end: int, place_in: int, place_out: int, limit: Limit) -> Sequence[Option[Run]]:
         """The stack's tiles and modes."""
@@ -184,22 +184,16 @@ class NetworkStacks:
         known = any(s.layers == stack.layers for s in self.first) and not held
         if not known:
             if self.left == 0:
+                self.spent = True
                 raise _EnoughError
             self.left -= 1
-        search = self.searches.get(key)
-        if search is None:
-            search = self.searches[key] = self.make(stack, held)
+        search = self.make(stack, held)
         found = self.explore(search, None if known else limit)
-        return [Option(c.energy_pj, float(c.latency_cycles), Run(search, c)) for c in pareto(found)]
+        return [Option(c.energy_pj, float(c.latency_cycles), Run(search, c)) for c in frontier(found, _costs)]
 
 
-def pareto(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those that no other beats in energy and latency."""
-    kept: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.energy_pj, c.latency_cycles)):
-        if not kept or candidate.latency_cycles < kept[-1].latency_cycles:
-            kept.append(candidate)
-    return kept
+def _costs(candidate: Candidate) -> tuple[float, float]:
+    return candidate.energy_pj, candidate.latency_cycles
 
 
 def search_network(stacks: NetworkStacks, objective: Objective) -> tuple[Partition[Run], Effort]:
@@ -207,7 +201,6 @@ def search_network(stacks: NetworkStacks, objective: Objective) -> tuple[Partiti
     place = {cut: n for n, cut in enumerate(stacks.cuts)}
     first = [(place[s.layers[0]], place[s.layers[-1] + 1], 0, 0) for s in stacks.first]
     found = best_sequence(len(stacks.cuts) - 1, stacks, objective, first)
-    enough = stacks.left == 0
     effort = Effort(
         legal=len(stacks.graph.layers) - 1,
         tried=len(stacks.cuts) - 2,
@@ -215,7 +208,7 @@ def search_network(stacks: NetworkStacks, objective: Objective) -> tuple[Partiti
         pruned=found.pruned,
         priced=found.priced,
         complete=found.complete,
-        interrupted=not found.complete and not enough,
+        interrupted=not found.complete and not stacks.spent,
         bound=found.bound,
     )
     return found, effort

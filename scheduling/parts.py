@@ -96,7 +96,8 @@ class LineBuffer:
 
     In a ``skewed`` one, a row of tiles overwrites what the row before left as soon as the tile that needs it is done:
     positions follow each other line group by line group, and the whole is a ring of ``lines`` x ``length`` positions,
-    a little longer than the map. Otherwise line ``n`` of the map lies at line ``n`` modulo ``lines``.
+    a little longer than the map. Otherwise the ``n``-th line of the map that is kept at all lies at line ``n`` modulo
+    ``lines``.
     """
 
     lines: int

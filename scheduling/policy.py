@@ -34,5 +34,3 @@ class Policy:
 OURS = Policy("dfc", FittedPricer, EXACT, (Order.ROWS, Order.COLUMNS), False, True, True)
 #: as DeFiNES (HPCA 2023): sections B.a to B.d of the reference, without its defects
 REFERENCE = Policy("defines", StackPricer, DEFINES, (Order.ROWS,), True, False, False)
-
-POLICIES = {policy.name: policy for policy in (OURS, REFERENCE)}

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import TypeVar
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.spatial_search import Spatial
@@ -23,6 +25,8 @@ from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.partition_types import Limit
 from dfc.scheduling.placement import Held
+
+T = TypeVar("T")
 
 #: plans per stack that the coarse grid aims at, times layers: long stacks get a coarser grid
 _GRID_EFFORT = 300
@@ -94,7 +98,7 @@ class StackSearch:
         self.limit: Limit | None = None
         self.pruned = 0
         self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible] = {}
-        self.looked: dict[tuple[tuple[int, int], Overlap, Order], Candidate | None] = {}
+        self.looked: dict[tuple[tuple[int, int], tuple[bool, bool], Order], Candidate | None] = {}
 
     @property
     def whole(self) -> tuple[int, int]:
@@ -139,8 +143,10 @@ class StackSearch:
 
     def _look(self, tile: tuple[int, int], overlap: Overlap, order: Order | None = None) -> Candidate | None:
         """About the cost of a tile size and mode; None where it does not fit, or cannot be better."""
-        order = order or self.orders[0]
-        key = (tile, overlap, order)
+        kept = _kept(overlap, tile, self.whole)
+        inside = tile[0] < self.whole[0] and tile[1] < self.whole[1]
+        order = order if order and inside and any(kept) else self.orders[0]  # else it makes no difference
+        key = (tile, kept, order)
         if tile == self.whole:  # it is priced, and modes do not matter
             priced = [c for c in self.candidates() if c.tile == tile]
             self.looked[key] = priced[0] if priced else None
@@ -202,13 +208,10 @@ class StackSearch:
         self._look_around(overlaps[0], objective)
         for overlap in overlaps[1:]:  # from the best tiles of all modes until now, in this mode
             for tile in [*dict.fromkeys(c.tile for c in self._best_looks(objective))][:_SEEDS]:
-                if overlap in _useful(overlaps, tile, self.whole):
-                    self._look(tile, overlap)
+                self._look(tile, overlap)
             self._look_around(overlap, objective)
-        looks = self._best_looks(objective)
-        for look in dict.fromkeys(
-            [*looks[:_PRICED], *(c for o in overlaps for c in looks if c.overlap is o)][:_PRICED]
-        ):
+        of_modes = (look for overlap in overlaps for look in self._best_looks(objective, overlap)[:1])
+        for look in dict.fromkeys([*self._best_looks(objective)[:_PRICED], *of_modes]):
             self.price(look.tile, look.overlap, order=look.order)
 
     def _best_looks(self, objective: Objective, overlap: Overlap | None = None) -> list[Candidate]:
@@ -284,13 +287,10 @@ class StackSearch:
             best = better
 
 
-def _useful(overlaps: Sequence[Overlap], tile: tuple[int, int], whole: tuple[int, int]) -> list[Overlap]:
-    """Of the modes, one of each that differ for this tile: along an axis that it spans nothing is kept."""
-    seen: dict[tuple[bool, bool], Overlap] = {}
-    for overlap in overlaps:
-        _, keep_y, keep_x = overlap.keeps
-        seen.setdefault((keep_x and tile[0] < whole[0], keep_y and tile[1] < whole[1]), overlap)
-    return list(seen.values())
+def _kept(overlap: Overlap, tile: tuple[int, int], whole: tuple[int, int]) -> tuple[bool, bool]:
+    """Along which axes (x, y) a mode keeps overlap: along one that a tile spans there is none."""
+    _, keep_y, keep_x = overlap.keeps
+    return keep_x and tile[0] < whole[0], keep_y and tile[1] < whole[1]
 
 
 def score(candidate: Candidate, objective: Objective) -> float:
@@ -303,22 +303,22 @@ def best_combination(choices: Sequence[Sequence[Candidate]], objective: Objectiv
     if objective is not Objective.EDP:
         other = Objective.LATENCY if objective is Objective.ENERGY else Objective.ENERGY
         return [min(c, key=lambda x: (score(x, objective), score(x, other))) for c in choices]
-    frontier: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
+    points: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
     for candidates in choices:
         sums = (
             (energy + c.energy_pj, cycles + c.latency_cycles, (*picked, i))
-            for energy, cycles, picked in frontier
+            for energy, cycles, picked in points
             for i, c in enumerate(candidates)
         )
-        frontier = _pareto(sums)
-    picked = min(frontier, key=lambda f: (f[0] * f[1], f[0], f[1]))[2]
+        points = frontier(sums, itemgetter(0, 1))
+    picked = min(points, key=lambda f: (f[0] * f[1], f[0], f[1]))[2]
     return [candidates[i] for candidates, i in zip(choices, picked, strict=True)]
 
 
-def _pareto(points: Iterable[tuple[float, int, tuple[int, ...]]]) -> list[tuple[float, int, tuple[int, ...]]]:
-    """The points that no other beats in energy and latency."""
-    kept: list[tuple[float, int, tuple[int, ...]]] = []
-    for point in sorted(points):
-        if not kept or point[1] < kept[-1][1]:
+def frontier(points: Iterable[T], costs: Callable[[T], tuple[float, float]]) -> list[T]:
+    """The points that no other beats in energy and latency, by rising energy."""
+    kept: list[T] = []
+    for point in sorted(points, key=costs):
+        if not kept or costs(point)[1] < costs(kept[-1])[1]:
             kept.append(point)
     return kept

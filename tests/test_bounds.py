@@ -9,7 +9,7 @@ from graph_strategies import random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dfc.backend_cost.cost_model import DEFINES, EXACT
+from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.hwdsl import load_arch
@@ -19,18 +19,19 @@ from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import Order, Overlap, Tiler
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.engine import StackCost
-from dfc.scheduling.fitted import FittedPricer
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.policy import OURS, REFERENCE, Policy
 
 CHIPS = ("meta_proto", "meta_proto_df", "tpu_like_df", "edge_tpu_like_df", "ascend_like_df", "tesla_npu_like")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [EXACT, DEFINES], ids=lambda m: m.name)
-def test_no_plan_costs_less_than_its_bound(model: object) -> None:
+@pytest.mark.parametrize("policy", [OURS, REFERENCE], ids=lambda p: p.name)
+def test_no_plan_costs_less_than_its_bound(model: CostModel, policy: Policy) -> None:
     met: Counter[str] = Counter()
 
-    @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(
         random_cnn(max_steps=5),
         st.sampled_from(CHIPS),
@@ -42,14 +43,15 @@ def test_no_plan_costs_less_than_its_bound(model: object) -> None:
     def check(graph: Graph, chip: str, x: int, y: int, overlap: Overlap, order: Order) -> None:
         graph = PassManager(default_pipeline(), verify=True).run(graph)
         arch = load_arch(chip)
-        assert model in (EXACT, DEFINES)
-        cache = MappingCache(arch, Objective.ENERGY, EXACT if model is EXACT else DEFINES)
-        pricer = FittedPricer(graph, arch, cache)
+        cache = MappingCache(arch, Objective.ENERGY, model)
+        pricer = policy.pricer(graph, arch, cache)
         bounds = LayerBounds(graph, arch, cache.model, any_lanes=False)
         for stack in cut_after(graph, []):
             if graph.layers[stack.layers[0]].kind in (Kind.OPAQUE, Kind.VIEW):
                 continue
-            plan = Tiler(graph, stack, remainder_first=False).plan((x, y), overlap, order)
+            if order not in policy.orders:
+                order = Order.ROWS
+            plan = Tiler(graph, stack, remainder_first=policy.remainder_first).plan((x, y), overlap, order)
             cost = pricer.price(plan)
             if isinstance(cost, Infeasible):
                 met["infeasible"] += 1
@@ -65,5 +67,5 @@ def test_no_plan_costs_less_than_its_bound(model: object) -> None:
             met["near"] += cost.energy_pj < 3 * energy
 
     check()
-    assert met["priced"] > 30
+    assert met["priced"] > 20
     assert met["near"] > met["priced"] / 4

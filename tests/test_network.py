@@ -7,6 +7,7 @@ from itertools import combinations, pairwise, product
 from math import inf
 
 import pytest
+from graph_builder import Builder
 from graph_strategies import random_cnn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -83,6 +84,44 @@ def exhaustive(stacks: NetworkStacks, objective: Objective) -> float:
         for chosen in product(*(options[key] for key in sequence)):
             best = min(best, objective.of(sum(e for e, _ in chosen), sum(c for _, c in chosen)))
     return best
+
+
+def chain(layers: int) -> Graph:
+    b = Builder()
+    x = b.input(3, 12, 12)
+    for _ in range(layers):
+        x = b.conv(x, 4)
+    return b.graph(x)
+
+
+def test_the_effort_is_limited() -> None:
+    """Enough is no interruption: the result is as good as it gets with that effort, and the bound is true."""
+    small = Small(chain(4), "meta_proto_df", Objective.ENERGY)
+    stacks = small.stacks()
+    stacks.left = 1
+    found, effort = search_network(stacks, Objective.ENERGY)
+    assert stacks.spent
+    assert not effort.complete
+    assert not effort.interrupted
+    assert found.bound <= found.energy_pj
+
+
+def test_an_interruption_is_no_effort() -> None:
+    """Also while the last stack that may be priced is explored."""
+    small = Small(chain(4), "meta_proto_df", Objective.ENERGY)
+    stacks = small.stacks()
+    stacks.left = 1
+    explore = small.explore
+
+    def stop(search: StackSearch, limit: Limit | None) -> list[Candidate]:
+        if limit is not None:
+            raise KeyboardInterrupt
+        return explore(search, limit)
+
+    stacks.explore = stop
+    found, effort = search_network(stacks, Objective.ENERGY)
+    assert effort.interrupted
+    assert len(found.stacks) == 4
 
 
 @pytest.mark.slow

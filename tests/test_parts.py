@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from graph_strategies import random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dfc.ir import Axis, Graph
 from dfc.passes.stacks import cut_after
-from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, TileClass, Tiler
-from dfc.scheduling.parts import TileParts, line_buffers
+from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, TileClass, Tiler, _AxisWalk
+from dfc.scheduling.parts import LineBuffer, TileParts, line_buffers
 
 SLOW = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -62,25 +64,76 @@ def test_outputs_are_handed_out_once_by_tiles_that_have_them(graph: Graph, x: in
             assert handed == spatial[Axis.X] * spatial[Axis.Y]
 
 
+class Steps:
+    """The tiles along one axis, one after the other, for one map: which positions they compute, read and leave."""
+
+    def __init__(self, graph: Graph, plan: DepthFirstPlan, axis: Axis, name: str):
+        size = dict(zip((Axis.X, Axis.Y), plan.tile, strict=True))[axis]
+        walk = _AxisWalk(graph, plan.stack, axis, size, True, False)
+        done = dict.fromkeys(walk.names, 0)
+        self.fresh: list[range] = []
+        self.needed: list[range] = []
+        for tile in range(walk.tiles):
+            needed, fresh = walk.demands(tile, done)
+            self.fresh.append(range(fresh[name].lo, fresh[name].hi))
+            self.needed.append(range(needed[name].lo, needed[name].hi))
+            for other, span in fresh.items():
+                done[other] = max(done[other], span.hi)
+        self.stored: list[list[int]] = []
+        for tile, made in enumerate(self.fresh):
+            later = [n.start for n in self.needed[tile + 1 :] if len(n)]
+            self.stored.append([p for p in made if later and p >= min(later)])
+
+    def old(self, tile: int) -> list[int]:
+        """What a tile reads that earlier ones computed."""
+        first = self.fresh[tile].start if len(self.fresh[tile]) else 1 << 30
+        return [p for p in self.needed[tile] if p < first and any(p in made for made in self.fresh[:tile])]
+
+
+class Rings:
+    """Both line buffers of a map: what lies in which slot."""
+
+    def __init__(self, whole: int, a: Steps, b: Steps, along: LineBuffer | None, across: LineBuffer | None):
+        self.whole, self.b, self.along, self.across = whole, b, along, across
+        self.kept = [{p: n for n, p in enumerate(p for kept in steps.stored for p in kept)} for steps in (a, b)]
+        self.group = {q: j for j, kept in enumerate(b.stored) for q in kept}
+        self.lying: dict[tuple[str, int, int], tuple[int, int]] = {}
+
+    def slot(self, p: int, q: int, row: int) -> tuple[str, int, int]:
+        """Where a position lies that a tile of some row leaves or reads."""
+        if q in self.group and self.across is not None:
+            if not self.across.skewed:
+                return "across", p, self.kept[1][q] % self.across.lines
+            at = self.group[q] * self.whole + p
+            return "across", at % self.across.length, q - self.b.stored[self.group[q]][0]
+        assert self.along is not None
+        assert q - self.b.fresh[row].start < self.along.length
+        return "along", self.kept[0][p] % self.along.lines, q - self.b.fresh[row].start
+
+    def leave(self, p: int, q: int, row: int) -> None:
+        self.lying[self.slot(p, q, row)] = p, q
+
+    def has(self, p: int, q: int, row: int) -> bool:
+        return self.lying.get(self.slot(p, q, row)) == (p, q)
+
+
 @SLOW
 @given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), st.sampled_from(Order))
-def test_what_is_kept_is_written_once_and_has_room(graph: Graph, x: int, y: int, order: Order) -> None:
-    """With everything cached: a walk over all tiles, position by position, in rings of the stated sizes."""
+def test_line_buffers_hold_what_is_read(graph: Graph, x: int, y: int, order: Order) -> None:
+    """Everything cached: positions go into their slots tile by tile, and still lie there when later tiles read them."""
     for plan in plans(graph, (x, y), Overlap.CACHED, order):
-        tiler = Tiler(graph, plan.stack, remainder_first=False)
         first, second = order.axes
-        tiled = dict(zip((Axis.X, Axis.Y), plan.tile, strict=True))
-        steps = {a: tiler._axis(a, tiled[a], True) for a in (first, second)}
-        buffers = line_buffers(graph, plan)
-        for name in dict(plan.classes[0].x.tensors):
-            along, across = buffers[name]
-            for axis, buffer in ((first, along), (second, across)):
-                waiting = max(dict(s.tensors)[name].waiting for s in steps[axis].steps)
-                left = max(dict(s.tensors)[name].left for s in steps[axis].steps)
-                assert (buffer is None) == (waiting == 0 and left == 0) or buffer is None or buffer.positions > 0
-                if buffer is not None and axis is first:
-                    assert buffer.lines >= max(waiting, left)
-            if across is not None:
-                whole = graph.tensors[name].spatial[first]
-                reach = max(dict(s.tensors)[name].left + dict(s.tensors)[name].fresh for s in steps[first].steps)
-                assert across.length >= whole + (reach if across.skewed else 0)
+        for name, (along, across) in line_buffers(graph, plan).items():
+            a, b = Steps(graph, plan, first, name), Steps(graph, plan, second, name)
+            rings = Rings(graph.tensors[name].spatial[first], a, b, along, across)
+            for j, i in product(range(len(b.fresh)), range(len(a.fresh))):
+                # the tile leaves what it computes, then reads: the layer that reads comes later
+                for p, q in product(a.fresh[i], b.stored[j]):
+                    rings.leave(p, q, j)
+                for p, q in product(a.stored[i], b.fresh[j]):
+                    if q not in b.stored[j]:
+                        rings.leave(p, q, j)
+                for p, q in product(a.needed[i], b.old(j)):
+                    assert rings.has(p, q, j)
+                for p, q in product(a.old(i), b.needed[j]):
+                    assert q not in b.fresh[j] or rings.has(p, q, j)
