@@ -29,7 +29,7 @@ from dfc.backend_cost.nest import Loop, Mapping, Nest, unroll
 from dfc.backend_cost.rules_conflict import check_rules, explain_contradiction
 from dfc.backend_cost.rules_text import load_rules, parse_rules
 from dfc.errors import RulesError
-from dfc.hwdsl import Unroll, load_arch
+from dfc.hwdsl import Unroll, load_arch, parse_arch
 from dfc.ir import Dim, Role, sizes
 from dfc.pipeline import import_graph
 
@@ -570,3 +570,13 @@ def test_rules_without_effect_are_named(tmp_path: Path) -> None:
         "t.map:2: 'hold I in lb_io: OX 3' is without effect: inputs live there or below in every tile",
         "t.map:4: its rules are without effect: no tile of conv2 has this size; it is 8x8",
     )
+
+
+def test_rules_of_order_leave_lanes_idle_as_without_them(tmp_path: Path) -> None:
+    """A memory with room for less than an element of each lane: fewer lanes, whatever the order of loops."""
+    page = parse_arch("accelerator tiny extends meta_proto { memory lb_w { size 64 b } }", "tiny.hw")
+    model = chain(tmp_path / "m.onnx")
+    free = dfc.compile(model, page, tile="4x4")
+    ruled = dfc.compile(model, page, tile="4x4", rules=parse_rules('layer "*" { order FX, FY < C }', "t.map"))
+    assert ruled.totals.energy_pj >= free.totals.energy_pj * (1 - 1e-9)
+    assert all(x.nest is None or x.nest.unrolled != () for s in ruled.stacks for c in s.tile_classes for x in c.layers)
