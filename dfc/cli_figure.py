@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfc.cli_output import diagnose
+from dfc.cli_output import diagnose, status
 from dfc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -250,18 +250,9 @@ def _write(out: Path, files: Mapping[str, str | bytes], *, quiet: bool) -> None:
 
     write_files(out, files)
     if not quiet:
-        if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
         diagnose(f"wrote {' and '.join(str(out / name) for name in files)}")
 
 
 def _reporter(*, quiet: bool) -> Callable[[str], None] | None:
     """What is being priced, on one line of a terminal."""
-    if quiet or not sys.stderr.isatty():
-        return None
-
-    def report(what: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{what}")
-        sys.stderr.flush()
-
-    return report
+    return None if quiet or not sys.stderr.isatty() else status

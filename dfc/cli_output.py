@@ -14,6 +14,8 @@ from dfc.report_table import WIDTH, Paint, to_ascii
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {"CLI034": "standard output cannot be written"}
 
+#: what a terminal's line says for the time being
+_STATUS: list[str] = []
 _WIDEST = 160  # tables get no better when wider
 
 
@@ -48,7 +50,21 @@ def unprintable(failure: OSError) -> UsageError:
 
 def diagnose(text: str) -> None:
     """Print a diagnostic on standard error; names in it cannot send control sequences to the terminal."""
-    say("".join(c if c.isprintable() or c == "\n" else "?" for c in text) + "\n", error=True)
+    if sys.stderr.isatty() and _STATUS:
+        _STATUS.clear()
+        say("\r\x1b[K", error=True)
+    say(_plain(text) + "\n", error=True)
+
+
+def status(text: str) -> None:
+    """Say on a terminal's line what is being done, in place of what was said before; the next diagnostic clears it."""
+    if sys.stderr.isatty():
+        _STATUS[:] = [text]
+        say(f"\r\x1b[K{_plain(text)}", error=True)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def paint_of(stream: TextIO) -> Paint:

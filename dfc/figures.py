@@ -31,7 +31,6 @@ from dfc.scheduling.baselines import (
     axis_sizes,
     reference_space,
 )
-from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.policy import REFERENCE
 
 Tile = tuple[int, int]
@@ -166,35 +165,32 @@ def compare_architectures(
 ) -> Comparison:
     """Every network on every chip: layer by layer, the best of DeFiNES's space, and dfc's own unless it reproduces."""
     bars: list[Bar] = []
-    for (path, graph), hw in product(models.items(), chips):
-        arch = load_arch(hw)
+    archs = [load_arch(hw) for hw in chips]
+    for (path, graph), arch in product(models.items(), archs):
         if report:
             report(f"{graph.name} on {arch.name}")
-        if request.policy is REFERENCE:
-            bars += _reference_bars(graph, arch, request)
-            continue
         ways: dict[str, tuple[float, int]] = {}
         with suppress(InfeasibleError):
-            found = schedule_graph(graph, arch, request, model_info(graph, path))
-            ways = {b.name: (b.energy_pj, b.latency_cycles) for b in found.baselines}
-            ways["dfc"] = found.totals.energy_pj, found.totals.latency_cycles
-        wanted = (Name.ONE_TILE, *([Name.DEFINES] if request.baselines is Wanted.ALL else []), "dfc")
-        bars += [Bar(graph.name, arch.name, how, *ways.get(how, (None, None))) for how in wanted]
+            if request.policy is REFERENCE:
+                ways = _reference_ways(graph, arch, request)
+            else:
+                found = schedule_graph(graph, arch, request, model_info(graph, path))
+                ways = {b.name: (b.energy_pj, b.latency_cycles) for b in found.baselines}
+                ways["dfc"] = found.totals.energy_pj, found.totals.latency_cycles
+        theirs = request.policy is REFERENCE or request.baselines is Wanted.ALL
+        own = () if request.policy is REFERENCE else ("dfc",)
+        wanted = (Name.ONE_TILE, *([Name.DEFINES] if theirs else []), *own)
+        bars += [Bar(graph.name, arch.name, str(how), *ways.get(how, (None, None))) for how in wanted]
     return Comparison(request.model.name, request.policy.name, tuple(bars))
 
 
-def _reference_bars(graph: Graph, arch: Arch, request: Request) -> list[Bar]:
+def _reference_ways(graph: Graph, arch: Arch, request: Request) -> dict[str, tuple[float, int]]:
+    """Layer by layer, and the best with one tile size and mode, by the reference's rules."""
     cache = MappingCache(arch, request.objective, request.model)
     space = reference_space(request.policy.pricer(graph, arch, cache, request.rules))
-    ways = {
-        Name.ONE_TILE: space.price(space.whole, MODES[0]),
-        Name.DEFINES: BestOneSize(space, request.objective).run(),
-    }
-    costs = {how: (None, None) if isinstance(c, Infeasible) or c is None else c for how, c in ways.items()}
-    return [
-        Bar(graph.name, arch.name, how.value, *(c if isinstance(c, tuple) else (c.energy_pj, c.latency_cycles)))
-        for how, c in costs.items()
-    ]
+    one_tile, best = space.price(space.whole, MODES[0]), BestOneSize(space, request.objective).run()
+    found = {Name.ONE_TILE: one_tile, Name.DEFINES: best}
+    return {how: (c.energy_pj, c.latency_cycles) for how, c in found.items() if isinstance(c, NetworkCost)}
 
 
 def sweep_rows(sweep: Sweep) -> list[dict[str, Value]]:
