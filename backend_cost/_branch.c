@@ -26,8 +26,8 @@ enum { SPENT, RESERVED, FIRST_PORT }; /* measures: energy, least reserve, ports,
 typedef struct {
     Layout layout;
     int words, operands, cuts, measures, ports, columns, slots, couplings, objective;
-    int64_t size, states, stride[MOST_OPERANDS], counts[MOST_OPERANDS], first[MOST_OPERANDS], made_all;
-    int operand_of[MOST_CUTS], level_of[MOST_CUTS];
+    int64_t size, states, stride[MOST_OPERANDS], counts[MOST_OPERANDS], first[MOST_OPERANDS];
+    int operand_of[MOST_CUTS];
     const uint64_t *exponents;             /* (words, points): a byte for each axis */
     uint64_t idle[MOST_OPERANDS][MOST_AXIS_WORDS]; /* bytes of 0x7f where an axis leaves the operand where it is */
     const double *cost, *left, *energy;    /* (measures, cuts, points); (measures, states, points); (cuts, points) */
@@ -35,7 +35,7 @@ typedef struct {
     const double *values, *stays, *periods; /* as in _timing.c */
     const double *final, *partial;         /* (columns, points) bits */
     const char *reduces;                   /* (columns, points) */
-    int slot[MOST_COLUMNS], column_of[MOST_CUTS], cut_of[MOST_COLUMNS], below_of[MOST_COLUMNS];
+    int slot[MOST_COLUMNS], cut_of[MOST_COLUMNS], below_of[MOST_COLUMNS];
     double room[MOST_COLUMNS], access[MOST_COLUMNS];
     const int64_t *coupled;                /* (inner cut or -1, outer cut) of each coupling */
     const double *saving, *factor;         /* (couplings, points) */

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg")
 #: Okabe and Ito's colours, told apart by all kinds of colour vision; grey comes first, for the array
 _COLOURS = ("#BBBBBB", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000")
 _MAP = "viridis_r"  # light is little; even in brightness, so that it survives grey printing

@@ -30,6 +30,7 @@ from dfc.passes.tiles import Order, Overlap
 from dfc.scheduling.assemble import Assembler, Tally, baseline, proof_note
 from dfc.scheduling.baselines import Wanted, add_baselines
 from dfc.scheduling.bounds import LayerBounds
+from dfc.scheduling.check_sums import check_sums
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.network import Effort, NetworkStacks, search_network, turned
@@ -518,11 +519,5 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
 
 def _check_sums(schedule: Schedule) -> None:
     """The parts of a schedule add up; anything else is a defect of dfc."""
-    for what, whole, parts in (
-        ("energy_pj of layers", schedule.totals.energy_pj, sum(x.energy_pj for x in schedule.layers)),
-        ("energy_pj of stacks", schedule.totals.energy_pj, sum(x.energy_pj for x in schedule.stacks)),
-        ("latency_cycles of layers", schedule.totals.latency_cycles, sum(x.latency_cycles for x in schedule.layers)),
-        ("latency_cycles of stacks", schedule.totals.latency_cycles, sum(x.latency_cycles for x in schedule.stacks)),
-    ):
-        if abs(whole - parts) > 1e-9 * max(1.0, abs(whole)):
-            raise InternalError("IR190", f"{what} sum to {parts}, the total is {whole}")
+    for wrong in check_sums(schedule):
+        raise InternalError("IR190", wrong.what)

@@ -11,10 +11,8 @@ from itertools import pairwise
 from math import isinf
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from dfc.backend_cost.grid import Floats, Ints
 
 
 class EdgeList:

@@ -17,9 +17,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from dfc.backend_cost.grid import Floats
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.errors import InternalError
-from dfc.scheduling.lazy_paths import BestPaths, EdgeList, Floats
+from dfc.scheduling.lazy_paths import BestPaths, EdgeList
 from dfc.scheduling.least_product import Line, least_product
 from dfc.scheduling.partition_types import SLACK, ChosenStack, Limit, Option, Partition, Progress, Provider
 
