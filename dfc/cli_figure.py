@@ -1,4 +1,4 @@
-"""``dfc figure``: heat maps, shares and comparisons of architectures, as a picture with its numbers beside it."""
+"""``dfc figure``: heat maps, shares, architectures, tiles and memories, as a picture with its numbers beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from dfc.cli_output import diagnose, status
 from dfc.errors import UsageError
 
 if TYPE_CHECKING:
+    from dfc.backend_cost.schedule import Schedule
+    from dfc.figure_memory import TileMemories
+    from dfc.figure_tile import TileRegions
     from dfc.figures import Sweep, Sweeper, Value
     from dfc.pipeline import Request
 
@@ -28,7 +31,7 @@ _SIZES = re.compile(r"0*[1-9][0-9]{0,8}( *, *0*[1-9][0-9]{0,8})*")
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Draw a network's energy and latency over tiles, memories or accelerators. Needs matplotlib.",
+    help="Draw energy and latency over tiles or accelerators, and a schedule's tiles. Needs matplotlib.",
 )
 
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help="The network: an ONNX file.", show_default=False)]
@@ -60,6 +63,15 @@ _Objective = Annotated[
 _Bind = Annotated[list[str] | None, typer.Option("--bind", metavar="NAME=SIZE", help="As in dfc compile.")]
 _InputShape = Annotated[
     list[str] | None, typer.Option("--input-shape", metavar="[NAME:]SIZES", help="As in dfc compile.")
+]
+_Schedule = Annotated[
+    Path, typer.Argument(metavar="SCHEDULE", help="A schedule.json, or the folder with one.", show_default=False)
+]
+_Stack = Annotated[
+    int | None, typer.Option("--stack", metavar="N", help="From 1 on; that of most layers unless given.")
+]
+_TileClass = Annotated[
+    int | None, typer.Option("--tile-class", metavar="N", help="From 1 on; that of most tiles unless given.")
 ]
 _Format = Annotated[str, typer.Option("--format", metavar="png|svg", help="The kind of picture.")]
 _DataOnly = Annotated[bool, typer.Option("--data-only", help="Write the numbers alone; needs no matplotlib.")]
@@ -174,6 +186,84 @@ def architectures_command(
         from dfc.figure_draw import architectures
 
         files[f"architectures.{kind}"] = architectures(found, kind)
+    _write(out, files, quiet=quiet)
+
+
+@app.command("memory", short_help="What lies where in memories while a tile of a schedule runs.")
+def memory_command(
+    schedule: _Schedule,
+    out: _Out = Path("figures"),
+    stack: _Stack = None,
+    tile_class: _TileClass = None,
+    memory: Annotated[
+        list[str] | None,
+        typer.Option("--memory", metavar="NAME", help="A memory, once for each; those with maps or weights otherwise."),
+    ] = None,
+    kind: _Format = "png",
+    data_only: _DataOnly = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Draw the buffers of every memory over addresses and over the layers of a stack, for one class of tiles.
+
+    Example:  dfc figure memory fsrcnn.dfc
+    """
+    _prepare(out, kind, data_only=data_only)
+    from dfc.figure_memory import memory_maps, memory_rows, tile_memories
+
+    read, place = _read(schedule)
+    found = tile_memories(read, place, stack, tile_class, memory or ())
+    drawn = None if data_only else memory_maps(found, kind)
+    _write_tile(out, "memory", found, memory_rows(found), drawn, kind, quiet=quiet)
+
+
+@app.command("tile", short_help="What a tile of a schedule computes of each map, and what earlier tiles left of it.")
+def tile_command(
+    schedule: _Schedule,
+    out: _Out = Path("figures"),
+    stack: _Stack = None,
+    tile_class: _TileClass = None,
+    kind: _Format = "png",
+    data_only: _DataOnly = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Draw the regions of a stack's maps, to scale, that one tile of a class computes or finds in caches.
+
+    Example:  dfc figure tile fsrcnn.dfc
+    """
+    _prepare(out, kind, data_only=data_only)
+    from dfc.figure_tile import region_rows, regions, tile_regions
+
+    found = tile_regions(*_read(schedule), stack, tile_class)
+    drawn = None if data_only else regions(found, kind)
+    _write_tile(out, "tile", found, region_rows(found), drawn, kind, quiet=quiet)
+
+
+def _read(schedule: Path) -> tuple[Schedule, str]:
+    """The schedule that a path names, and what it is called in messages."""
+    from dfc.backend_cost.schedule import Schedule
+    from dfc.cli_values import schedule_file
+    from dfc.files import read_text
+
+    path = schedule_file(schedule)
+    return Schedule.from_json(read_text(path), str(path)), str(path)
+
+
+def _write_tile(
+    out: Path,
+    name: str,
+    found: TileMemories | TileRegions,
+    rows: Sequence[Mapping[str, Value]],
+    drawn: bytes | None,
+    kind: str,
+    *,
+    quiet: bool,
+) -> None:
+    from dfc.figures import as_csv, as_json
+
+    about = {"model": found.model, "stack": str(found.stack), "tile_class": str(found.tile_class)}
+    files: dict[str, str | bytes] = {f"{name}.csv": as_csv(rows), f"{name}.json": as_json(name, about, rows)}
+    if drawn is not None:
+        files[f"{name}.{kind}"] = drawn
     _write(out, files, quiet=quiet)
 
 

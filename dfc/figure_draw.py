@@ -9,7 +9,7 @@ The only place that knows matplotlib, which is an optional part of the installat
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,11 @@ from dfc.report_table import clean
 from dfc.units import digits, energy_unit, factor
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
 
 #: Okabe and Ito's colours, told apart by all kinds of colour vision; grey comes first, for the array
-_COLOURS = ("#BBBBBB", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000")
+COLOURS = ("#BBBBBB", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000")
 _MAP = "viridis_r"  # light is little; even in brightness, so that it survives grey printing
 _DPI = 110
 _STYLE: dict[Any, Any] = {
@@ -86,7 +86,7 @@ def heat_maps(sweep: Sweep, kind: str) -> bytes:
             bar.outline.set_visible(False)
         figure.suptitle(_title("Energy and latency over tile sizes", sweep))
 
-    return _picture((width, height), kind, draw)
+    return picture((width, height), kind, draw)
 
 
 def _ticks(least: float) -> list[float]:
@@ -147,7 +147,7 @@ def shares(sweep: Sweep, kind: str) -> bytes:
         figure.suptitle(_title(f"Where the energy goes along tile sizes; above the bars, total {unit}", sweep))
 
     steps = max((sum(p.overlap is mode for p in sweep.points) for mode in modes), default=1)
-    return _picture((2.6 + len(modes) * (0.6 + 0.55 * max(4, steps)), 7.0), kind, draw)
+    return picture((2.6 + len(modes) * (0.6 + 0.55 * max(4, steps)), 7.0), kind, draw)
 
 
 def _stacked(axes: Axes, points: Sequence[Point], keys: Sequence[str], part: int, labels: Sequence[str]) -> None:
@@ -158,7 +158,7 @@ def _stacked(axes: Axes, points: Sequence[Point], keys: Sequence[str], part: int
             100 * sum(pj for k, pj in p.parts.items() if k[part] == key) / p.energy_pj if p.energy_pj else 0.0
             for p in points
         ]
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         axes.bar(range(len(points)), found, 0.78, below, label=label, color=colour, edgecolor="white", linewidth=0.5)
         below = [a + b for a, b in zip(below, found, strict=True)]
     axes.set_xticks(
@@ -192,7 +192,7 @@ def architectures(comparison: Comparison, kind: str) -> bytes:
         rules = f"cost model '{comparison.cost_model}', rules '{comparison.policy}'"
         figure.suptitle(f"Networks on accelerators; on the bars, the gain over layer by layer\n{rules}")
 
-    return _picture((width, 1.6 + 2.5 * len(models)), kind, draw)
+    return picture((width, 1.6 + 2.5 * len(models)), kind, draw)
 
 
 def _grouped(axes: Axes, values: dict[tuple[str, str], float], chips: Sequence[str], ways: Sequence[str]) -> None:
@@ -200,7 +200,7 @@ def _grouped(axes: Axes, values: dict[tuple[str, str], float], chips: Sequence[s
     for number, how in enumerate(ways):
         found = [values.get((chip, how), 0.0) for chip in chips]
         places = [i + (number - (len(ways) - 1) / 2) * thick for i in range(len(chips))]
-        axes.bar(places, found, thick, label=how, color=(_COLOURS[0], _COLOURS[1], _COLOURS[5])[number % 3])
+        axes.bar(places, found, thick, label=how, color=(COLOURS[0], COLOURS[1], COLOURS[5])[number % 3])
         for place, chip, value in zip(places, chips, found, strict=True):
             base = values.get((chip, ways[0]))
             text = "none" if (chip, how) not in values else factor(base / value) if number and base and value else ""
@@ -210,6 +210,21 @@ def _grouped(axes: Axes, values: dict[tuple[str, str], float], chips: Sequence[s
     axes.set_xticks(range(len(chips)), [clean(c) for c in chips], rotation=35, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
     axes.margins(y=0.16)
+
+
+def box(axes: Axes, corner: tuple[float, float], extents: tuple[float, float], colour: str) -> None:
+    """A filled rectangle with a thin edge; ``corner`` is the least x and y of it."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle(corner, *extents, facecolor=colour, edgecolor="black", linewidth=0.5))
+
+
+def colour_key(figure: Figure, colours: Mapping[str, str], columns: int) -> None:
+    """What the colours of boxes mean, below the picture."""
+    from matplotlib.patches import Patch
+
+    marks = [Patch(facecolor=c, edgecolor="black", linewidth=0.5) for c in colours.values()]
+    figure.legend(marks, list(colours), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _modes(sweep: Sweep) -> list[Overlap]:
@@ -233,7 +248,7 @@ def _title(what: str, sweep: Sweep) -> str:
     return f"{what}\n{where}, cost model '{sweep.cost_model}', rules '{sweep.policy}'"
 
 
-def _picture(inches: tuple[float, float], kind: str, draw: Callable[[Figure], None]) -> bytes:
+def picture(inches: tuple[float, float], kind: str, draw: Callable[[Figure], None]) -> bytes:
     """The picture as a file's content; without a date, so that equal numbers give equal files."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
