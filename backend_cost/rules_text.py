@@ -1,15 +1,10 @@
-"""Pages of mapping rules: text to :class:`MappingRules`, in the style of the hardware language.
-
-The parser is written by hand: every place of the small grammar expects one thing, and says so.
-"""
+"""Pages of mapping rules: text to :class:`MappingRules`, in the style of the hardware language."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from dfc.backend_cost.mapping_rules import (
     Block,
@@ -22,33 +17,15 @@ from dfc.backend_cost.mapping_rules import (
     Pattern,
     SpatialRule,
 )
-from dfc.errors import RulesError, Span
+from dfc.backend_cost.page_text import PageReader, Token, read_page
+from dfc.errors import RulesError
 from dfc.hwdsl.arch import Unroll
 from dfc.hwdsl.diagnostics import closest, listing
 from dfc.ir import Dim, Role
 
-T = TypeVar("T")
-
-_LARGEST_PAGE_BYTES = 1 << 20
-_TOKEN = re.compile(
-    r"(?P<blank>[ \t\r\n\f]+|\#[^\n]*)"
-    r'|(?P<string>"[^"\n]*")'
-    r"|(?P<tile>[0-9]+x[0-9]+\b)"
-    r"|(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))"
-    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<sign><=|>=|[{}:,<=>])"
-    r"|(?P<other>.)"
-)
 _STATEMENTS = ("spatial", "order", "hold")
 _OPERAND = re.compile(r"([IWO])([1-9]?)")
 _MOST = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str  # a group of _TOKEN, or "end"
-    text: str
-    span: Span
 
 
 def load_rules(path: str | Path) -> MappingRules:
@@ -57,20 +34,7 @@ def load_rules(path: str | Path) -> MappingRules:
     Raises:
         RulesError: MAP010 where the file cannot be read, MAP011 to MAP013 for what it says.
     """
-    shown = "".join(c if c.isprintable() else "?" for c in str(path))
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(_LARGEST_PAGE_BYTES + 1)
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise RulesError("MAP010", "the mapping rules are not UTF-8 text", place=shown) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a path"
-        hint = "give the path of a page as docs/mapping-rules.md describes it"
-        raise RulesError("MAP010", f"the mapping rules cannot be read: {reason}", place=shown, hint=hint) from None
-    if len(data) > _LARGEST_PAGE_BYTES:
-        raise RulesError("MAP010", "the mapping rules are larger than 1 MiB", place=shown)
-    return parse_rules(text, shown)
+    return parse_rules(*read_page(path, "mapping rules", "docs/mapping-rules.md", "MAP010"))
 
 
 def parse_rules(text: str, file: str = "<string>") -> MappingRules:
@@ -78,66 +42,8 @@ def parse_rules(text: str, file: str = "<string>") -> MappingRules:
     return _Parser(text, file).page()
 
 
-def _tokens(text: str, file: str) -> list[_Token]:
-    lines = ["".join(c if c.isprintable() else " " for c in line) for line in text.split("\n")]
-    found: list[_Token] = []
-    line, start = 1, 0
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "other"
-        if kind == "blank":
-            if "\n" in match[0]:
-                line += match[0].count("\n")
-                start = match.start() + match[0].rindex("\n") + 1
-            continue
-        span = Span(file, line, match.start() - start + 1, len(match[0]), lines[line - 1])
-        found.append(_Token(kind, match[0], span))
-    last = max((i for i, row in enumerate(lines, 1) if row.strip()), default=1)
-    end = Span(file, last, len(lines[last - 1].rstrip()) + 1, 1, lines[last - 1])
-    return [*found, _Token("end", "", end)]
-
-
-class _Parser:
-    def __init__(self, text: str, file: str):
-        self.file = file
-        self.tokens = _tokens(text, file)
-        self.at = 0
-
-    @property
-    def here(self) -> _Token:
-        return self.tokens[self.at]
-
-    def take(self) -> _Token:
-        token = self.here
-        self.at += token.kind != "end"
-        return token
-
-    def fail(self, sentence: str, hint: str, token: _Token | None = None, code: str = "MAP011") -> NoReturn:
-        token = token or self.here
-        found = "the page ends here" if token.kind == "end" else f"unexpected '{token.text}'"
-        message = f"{found}: {sentence}" if code == "MAP011" else sentence
-        raise RulesError(code, "".join(c if c.isprintable() else "?" for c in message), span=token.span, hint=hint)
-
-    def sign(self, text: str) -> bool:
-        """Take a piece of punctuation if it stands here."""
-        found = self.here.kind == "sign" and self.here.text == text
-        self.at += found
-        return found
-
-    def need(self, text: str, sentence: str, hint: str) -> None:
-        if not self.sign(text):
-            self.fail(sentence, hint)
-
-    def word(self, *words: str) -> bool:
-        """Take one of these words if it stands here."""
-        found = self.here.kind == "name" and self.here.text in words
-        self.at += found
-        return found
-
-    def list(self, one: Callable[[], T]) -> tuple[T, ...]:
-        found = [one()]
-        while self.sign(","):
-            found.append(one())
-        return tuple(found)
+class _Parser(PageReader):
+    SYNTAX = "MAP011"
 
     # --- the page
 
@@ -188,17 +94,9 @@ class _Parser:
         token = self.take()
         return Pattern(token.text.strip('"'), token.span)
 
-    def span(self, start: _Token) -> Span:
-        """From a rule's first word to its last, on its first line."""
-        first, at = start.span, self.at - 1
-        while self.tokens[at].span.line != first.line:
-            at -= 1
-        last = self.tokens[at].span
-        return Span(first.file, first.line, first.column, last.column + last.length - first.column, first.text)
-
     # --- rules
 
-    def spatial(self, start: _Token) -> SpatialRule:
+    def spatial(self, start: Token) -> SpatialRule:
         if self.word("none"):
             return SpatialRule((), self.span(start))
         lanes = self.list(self.slot)
@@ -218,7 +116,7 @@ class _Parser:
     def lane(self, name: str) -> Unroll:
         return Unroll(name, self.loop(), self.number() if self.here.kind in ("number", "tile") else 0)
 
-    def order(self, start: _Token) -> OrderRule:
+    def order(self, start: Token) -> OrderRule:
         hint = "write: order C < FX < FY; what stands first is the innermost"
         groups = [self.list(self.part)]
         self.need("<", "an order needs loops on both sides of <", hint)
@@ -238,12 +136,12 @@ class _Parser:
     def part(self) -> LoopPart:
         return LoopPart(self.loop(), self.number() if self.here.kind in ("number", "tile") else None)
 
-    def hold(self, start: _Token) -> HoldRule:
+    def hold(self, start: Token) -> HoldRule:
         hint = "write: hold W in lb_w: K 8, C all"
         match = _OPERAND.fullmatch(self.here.text)
         if self.here.kind != "name" or match is None:
-            code = "MAP012" if self.here.kind == "name" else "MAP011"
-            sentence = f"unknown operand '{self.here.text}'" if code == "MAP012" else "an operand is expected"
+            code = "MAP012" if self.here.kind == "name" else None
+            sentence = f"unknown operand '{self.here.text}'" if code else "an operand is expected"
             self.fail(sentence, f"I, W or O, or of several inputs I1, I2, ...; {hint}", code=code)
         self.take()
         if not self.word("in"):

@@ -225,6 +225,14 @@ def compile_command(
             "Example: --mapping conv.map",
         ),
     ] = None,
+    constraints: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A page that fixes single stacks: where they begin and end, their tile, mode and order; what is left "
+            "open is searched. Example: --constraints net.stacks",
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -278,6 +286,7 @@ def compile_command(
                 order=order,
                 reproduce=reproduce,
                 baselines=baselines,
+                constraints=constraints,
                 progress=show,
                 cache=store,
             )

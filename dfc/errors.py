@@ -10,7 +10,8 @@ ONNX   ``dfc.frontend``: the model
 HW     ``dfc.hwdsl``: the accelerator's page
 IR     ``dfc.ir``: text form and verifier
 MAP    ``dfc.backend_cost``: nothing fits,
-       or mapping rules are wrong
+       or mapping rules or
+       constraints are wrong
 CLI    the command line and files
 ====== =======================================
 
@@ -86,7 +87,7 @@ class InfeasibleError(DfcError):
 
 
 class RulesError(DfcError):
-    """A page of mapping rules is wrong, or what it says cannot be kept (codes MAP01., MAP02.)."""
+    """A page of mapping rules or of constraints is wrong, or cannot be kept to (codes MAP01., MAP02., MAP04.)."""
 
 
 class UsageError(DfcError):

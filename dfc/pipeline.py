@@ -20,17 +20,19 @@ from dfc.backend_cost.rules_conflict import check_rules, idle_rules
 from dfc.backend_cost.rules_text import load_rules
 from dfc.backend_cost.schedule import SCHEMA, Baseline, LayerEntry, ModelInfo, Schedule, StackEntry, TensorInfo
 from dfc.backend_cost.spatial_search import Spatial
-from dfc.errors import InfeasibleError, InternalError, UsageError
+from dfc.errors import InfeasibleError, InternalError, RulesError, UsageError
 from dfc.frontend import import_onnx
 from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
-from dfc.passes.tiles import Order, Overlap
+from dfc.passes.tiles import OVERLAPS, Order, Overlap
 from dfc.scheduling.assemble import Assembler, Tally, baseline, proof_note
 from dfc.scheduling.baselines import Wanted, add_baselines
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.check_sums import check_sums
+from dfc.scheduling.constraints import Constraints, StackChoice, StackRules, idle_constraints, resolve
+from dfc.scheduling.constraints_text import load_constraints
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.network import Effort, NetworkStacks, search_network, turned
@@ -76,6 +78,12 @@ class Request:
     policy: Policy = OURS
     orders: tuple[Order, ...] = OURS.orders
     baselines: Wanted = Wanted.AUTO
+    constraints: Constraints = field(default_factory=Constraints)
+
+    @property
+    def choice(self) -> StackChoice:
+        """What may be chosen for stacks of which the constraints say nothing."""
+        return StackChoice(self.tile, self.overlaps, self.orders)
 
 
 def parse_request(
@@ -123,10 +131,9 @@ def parse_request(
         raise UsageError(
             "CLI070", f"no baselines are called {baselines!r}", place="--baselines", hint=f"one of {known}"
         )
-    overlaps = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
     return Request(
         Objective(objective),
-        overlaps if overlap == "auto" else (Overlap(overlap),),
+        OVERLAPS if overlap == "auto" else (Overlap(overlap),),
         size,
         stacks,
         policy.model if model is None else model_by_name(model),
@@ -202,10 +209,12 @@ class _Search:
         pricer: StackPricer,
         stacks: Sequence[Stack],
         request: Request,
+        rules: StackRules,
         progress: Callable[[ProgressEvent], None] | None,
     ):
         self.pricer = pricer
         self.request = request
+        self.rules = rules
         self.progress = progress
         self.first = stacks
         self.known: dict[tuple[tuple[int, ...], tuple[str, ...]], StackSearch] = {}
@@ -222,13 +231,18 @@ class _Search:
             found = self.known[key] = StackSearch(
                 self.pricer,
                 stack,
-                orders=self.request.orders,
+                orders=self.choice(stack).orders,
                 remainder_first=self.request.policy.remainder_first,
                 held=held,
                 bounds=self.bounds if self.request.policy.fits else None,
             )
             found.progress = partial(self.report, found)
         return found
+
+    def choice(self, stack: Stack) -> StackChoice:
+        """What the user left open of a stack."""
+        found = self.rules.choice(stack, self.request.choice)
+        return replace(found, orders=tuple(o for o in found.orders if o in self.request.policy.orders))
 
     def report(self, search: StackSearch, what: str) -> None:
         """Tell the progress of a stack."""
@@ -248,14 +262,16 @@ class _Search:
         """Whole-map tiles first, so that there always is a schedule; then what is left open."""
         for stack in self.first:  # Ctrl-C here leaves no schedule to keep
             search = self._make(stack, {})
-            search.price(search.whole, self.request.overlaps[0])
+            search.price(search.whole, self.choice(stack).overlaps[0])
         chosen = self._sequence()
         if self.request.spatial is Spatial.SEARCH and self.complete:
             chosen = self._unrolled(chosen)
         return chosen
 
     def _sequence(self) -> list[_Chosen]:
-        found, self.effort = search_network(self._stacks(), self.request.objective)
+        stacks = self._stacks()
+        stacks.check_places()
+        found, self.effort = search_network(stacks, self.request.objective)
         self.complete = not self.effort.interrupted
         if found.stacks:
             runs = [stack.option.payload for stack in found.stacks]
@@ -267,6 +283,14 @@ class _Search:
         for search in searches:
             if not self.choices(search):
                 raise self._nothing_fits(search)
+        for wanted in self.rules.on_chip.values():
+            if wanted.value:
+                if not self.complete:
+                    raise KeyboardInterrupt
+                message = "no stack has room beside the maps that are to stay on chip"
+                raise RulesError(
+                    "MAP047", message, span=wanted.span, hint="leave this line out, or make stacks smaller"
+                )
         picked = best_combination([self.choices(search) for search in searches], self.request.objective)
         return [_Chosen(search, candidate, {}) for search, candidate in zip(searches, picked, strict=True)]
 
@@ -278,17 +302,20 @@ class _Search:
             self._explore,
             hand_over=False,  # dfc check does not know yet of maps that stay on chip between stacks
             fixed=self.request.stacks != "auto" or not self.request.policy.fits,
+            rules=self.rules,
         )
 
     def _explore(self, search: StackSearch, limit: Limit | None) -> list[Candidate]:
-        search.explore(self.request.overlaps, self.request.tile, self.request.objective, limit)
+        choice = self.choice(search.stack)
+        search.explore(choice.overlaps, choice.tile, self.request.objective, limit)
         return self.choices(search)
 
     def _unrolled(self, chosen: list[_Chosen]) -> list[_Chosen]:
         """The same stacks with the spatial unrolling searched."""
         try:
             for one in chosen:
-                one.search.unroll(self.request.overlaps, self.request.tile, self.request.objective)
+                choice = self.choice(one.search.stack)
+                one.search.unroll(choice.overlaps, choice.tile, self.request.objective)
         except KeyboardInterrupt:
             self.complete = False
         picked = best_combination([self.choices(one.search) for one in chosen], self.request.objective)
@@ -297,16 +324,17 @@ class _Search:
     def choices(self, search: StackSearch) -> list[Candidate]:
         """What may be chosen of a stack: with a tile given by the user, that tile alone if there was time for it."""
         fit = search.candidates()
-        if self.request.tile is None:
+        wish = self.choice(search.stack).tile
+        if wish is None:
             return fit
-        tile = tuple(min(a, b) for a, b in zip(self.request.tile, search.whole, strict=True))
+        tile = tuple(min(a, b) for a, b in zip(wish, search.whole, strict=True))
         wanted = [c for c in fit if c.tile == tile]
         return wanted if wanted or self.complete else fit
 
     def _nothing_fits(self, search: StackSearch) -> InfeasibleError:
         reasons = [c for c in search.found.values() if isinstance(c, Infeasible)]
         # the whole map was tried first, a tile that was asked for last
-        for reason in reversed(reasons) if self.request.tile else reasons:
+        for reason in reversed(reasons) if self.choice(search.stack).tile else reasons:
             cause = reason.cause() if reason.cause is not None else None
             if cause is not None:
                 raise cause
@@ -315,7 +343,9 @@ class _Search:
         memory = next((m for m in self.pricer.arch.memories if m.name == least.memory), None)
         place = f"stack of {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else "")
         span = memory.span if memory else None
-        return InfeasibleError("MAP001", f"{place}: {least}", span=span, place=place, hint=least.hint)
+        block = self.rules.blocks.get(search.stack.layers)
+        hint = f"{least.hint}; or loosen what {block.first.span} says of this stack" if block else least.hint
+        return InfeasibleError("MAP001", f"{place}: {least}", span=span, place=place, hint=hint)
 
     def whole(self, chosen: Sequence[_Chosen]) -> list[Candidate | None]:
         """Per stack the one with a single tile, if it fits; not where Ctrl-C left no time for it."""
@@ -323,7 +353,8 @@ class _Search:
         found: list[Candidate | None] = []
         try:
             for one in chosen:
-                priced = one.search.price(one.search.whole, self.request.overlaps[0], spatial, self.request.orders[0])
+                choice = self.choice(one.search.stack)
+                priced = one.search.price(one.search.whole, choice.overlaps[0], spatial, choice.orders[0])
                 found.append(priced if isinstance(priced, Candidate) else None)
         except KeyboardInterrupt:
             self.complete = False
@@ -346,6 +377,7 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     order: str = "auto",
     reproduce: str | None = None,
     baselines: str = Wanted.AUTO,
+    constraints: str | Path | Constraints | None = None,
     progress: Callable[[ProgressEvent], None] | None = None,
     cache: str | Path | MappingStore | None = None,
 ) -> Schedule:
@@ -366,6 +398,8 @@ def compile(  # the public name says what it does, and shadows the builtin in th
         order: "auto", "rows" or "columns": which tile comes next.
         reproduce: "defines" takes the reference's rules for tiles and memories, and its cost model.
         baselines: "auto" compares with simple ways to run the network, "all" also searches the best of DeFiNES's space.
+        constraints: a page that fixes tiles, modes and borders of single stacks, see docs/constraints.md; what it says
+            of a stack holds there, the options for all others.
         progress: called for every plan that is priced.
         cache: a folder in which answers of the mapping search are kept for later runs, or a store that is open;
             none unless given.
@@ -379,6 +413,9 @@ def compile(  # the public name says what it does, and shadows the builtin in th
     request = parse_request(objective, overlap, tile, stacks, cost_model, spatial, order, reproduce, baselines)
     if rules is not None:
         request = replace(request, rules=rules if isinstance(rules, MappingRules) else load_rules(rules))
+    if constraints is not None:
+        page = constraints if isinstance(constraints, Constraints) else load_constraints(constraints)
+        request = replace(request, constraints=page)
     arch = hw if isinstance(hw, Arch) else load_arch(hw)
     graph = import_graph(model, bind=bind, input_shape=input_shape)
     with _opened(cache) as store:
@@ -412,7 +449,12 @@ def schedule_graph(
     check_rules(request.rules, graph.layers, arch)
     cache = MappingCache(arch, request.objective, request.model, store)
     pricer = request.policy.pricer(graph, arch, cache, request.rules)
-    search = _Search(pricer, choose_stacks(graph, request, pricer), request, progress)
+    wanted = resolve(request.constraints, graph)
+    request.policy.check(wanted)
+    stacks = choose_stacks(graph, request, pricer)
+    if request.stacks != "auto":
+        wanted.check_sequence(graph, stacks, request.stacks)
+    search = _Search(pricer, wanted.arranged(graph, stacks), request, wanted, progress)
     chosen = search.run()
     priced: list[StackCost] = []
     for one in chosen:
@@ -485,6 +527,9 @@ def _notes(pricer: StackPricer, request: Request, priced: Sequence[StackCost]) -
         names = pricer.graph.layers
         mapped = ((names[run.layer].name, run.extents, run.nest) for run in runs if run.nest is not None)
         notes += idle_rules(request.rules, mapped, pricer.arch)
+    if request.constraints.file:
+        notes.append(f"stacks are fixed by {Path(request.constraints.file).name}")
+    notes += idle_constraints(request.constraints, pricer.graph, [cost.plan for cost in priced])
     if request.spatial is Spatial.SEARCH:
         notes.append("spatial unrollings were searched for each layer's tile; none is worse than what the chip prefers")
     notes += filter(None, [proof_note(priced, request.objective)])

@@ -37,6 +37,10 @@ class Overlap(StrEnum):
         )
 
 
+#: all modes, the most hopeful first
+OVERLAPS = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
+
+
 class Order(StrEnum):
     """Which tile comes next: the one to the right, row by row, or the one below, column by column."""
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
+from dfc.errors import RulesError
 from dfc.ir import Kind
 from dfc.passes.stacks import Stack, make_stack, stands_alone
 from dfc.scheduling.bounds import LayerBounds
+from dfc.scheduling.constraints import StackRules
 from dfc.scheduling.levels import MemoryLadder
 from dfc.scheduling.partition import best_sequence
 from dfc.scheduling.partition_types import Limit, Option, Partition
@@ -72,10 +75,12 @@ class NetworkStacks:
         hand_over: bool,
         fixed: bool,
         most: int = MOST_STACKS,
+        rules: StackRules | None = None,
     ):
         """``first`` is the sequence to begin with, ``fixed``: no other; ``hand_over``: maps may stay on chip.
 
-        ``most`` stacks are priced besides those of the first sequence.
+        ``most`` stacks are priced besides those of the first sequence. All sequences keep to the ``rules``; the first
+        does already.
         """
         self.bounds = bounds
         self.graph = bounds.graph
@@ -85,6 +90,7 @@ class NetworkStacks:
         self.hand_over = hand_over
         self.fixed = fixed
         self.first = first
+        self.rules = rules or StackRules()
         self.cuts = self._cuts(first)
         self.left = most
         self.spent = False  # more were asked for
@@ -100,7 +106,8 @@ class NetworkStacks:
         for i, layer in enumerate(self.graph.layers):
             if stands_alone(layer):
                 forced |= {i, i + 1}
-        others = sorted((c for c in range(1, layers) if c not in forced), key=lambda c: (self._crossing_bits(c), c))
+        open_cuts = (c for c in range(1, layers) if c not in forced and c not in self.rules.never)
+        others = sorted(open_cuts, key=lambda c: (self._crossing_bits(c), c))
         return sorted([*forced, *others[: max(0, MOST_CUTS - len(forced))]])
 
     def _crossing_bits(self, cut: int) -> int:
@@ -120,16 +127,46 @@ class NetworkStacks:
         alone = len(before.outputs) == 1 and name not in self.graph.outputs and self.graph.consumers[name]
         return name if alone and min(self.graph.consumers[name]) >= cut else None
 
+    @cached_property
+    def begin(self) -> list[tuple[int, int, int, int]]:
+        """The stacks of the first sequence, their maps in the first places that there are."""
+        at = {cut: n for n, cut in enumerate(self.cuts)}
+        ends = [(at[s.layers[0]], at[s.layers[-1] + 1]) for s in self.first]
+        first = [0, *(next(iter(self.places(n)), 0) for n in range(1, len(self.cuts) - 1)), 0]
+        return [(start, end, first[start], first[end]) for start, end in ends]
+
     # --- the provider
 
     def places(self, cut: int) -> Sequence[int]:
         """Off chip, and on-chip memories that hold the whole map; number 0 is off chip, others count from 1."""
+        wanted = self.rules.on_chip.get(self.cuts[cut])
+        off = [] if wanted and wanted.value else [0]
         name = self._handed(self.cuts[cut])
-        if name is None:
-            return [0]
+        if name is None or (wanted and not wanted.value):
+            return off
         bits = self.graph.tensors[name].elements * self.arch.array.output_bits
         shared = self._shared()
-        return [0, *(n + 1 for n, m in enumerate(shared) if 2 * bits <= self.arch.memories[m].size_bits)]
+        return [*off, *(n + 1 for n, m in enumerate(shared) if 2 * bits <= self.arch.memories[m].size_bits)]
+
+    def check_places(self) -> None:
+        """Is there a place for each map that the user wants on chip?
+
+        Raises:
+            RulesError: MAP047.
+        """
+        for number, cut in enumerate(self.cuts):
+            wanted = self.rules.on_chip.get(cut)
+            if wanted and not self.places(number):
+                name = self._handed(cut)
+                why = "every memory on chip that holds inputs and outputs is smaller than two of it"
+                if name is None:
+                    why = "only what a stack's last layer makes, and later stacks alone read, can do that"
+                if not self.hand_over:
+                    why = "dfc compile hands all maps over off chip"
+                message = f"what layer '{self.graph.layers[cut - 1].name}' makes cannot stay on chip: {why}"
+                raise RulesError(
+                    "MAP047", message, span=wanted.span, hint="leave this line out, or end the stack elsewhere"
+                )
 
     def _shared(self) -> list[int]:
         return [*MemoryLadder(self.arch).shared[:-1]]
@@ -143,6 +180,8 @@ class NetworkStacks:
         for end in range(cut + 1, len(self.cuts)):
             inside = self.graph.layers[start : self.cuts[end]]
             if len(inside) > 1 and any(map(stands_alone, inside)):
+                return
+            if any(start < must < self.cuts[end] for must in self.rules.must):
                 return
             if len(inside) <= MOST_LAYERS or any(s.layers == tuple(range(start, self.cuts[end])) for s in self.first):
                 yield end
@@ -181,7 +220,7 @@ class NetworkStacks:
         held = self._held(*key)
         assert held is not None
         stack = self._stack(start, end)
-        known = any(s.layers == stack.layers for s in self.first) and not held
+        known = key in self.begin
         if not known:
             if self.left == 0:
                 self.spent = True
@@ -198,11 +237,9 @@ def _costs(candidate: Candidate) -> tuple[float, float]:
 
 def search_network(stacks: NetworkStacks, objective: Objective) -> tuple[Partition[Run], Effort]:
     """The best sequence of stacks."""
-    place = {cut: n for n, cut in enumerate(stacks.cuts)}
-    first = [(place[s.layers[0]], place[s.layers[-1] + 1], 0, 0) for s in stacks.first]
-    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, first)
+    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, stacks.begin)
     effort = Effort(
-        legal=len(stacks.graph.layers) - 1,
+        legal=len(stacks.graph.layers) - 1 - len(stacks.rules.never),
         tried=len(stacks.cuts) - 2,
         considered=found.considered,
         pruned=found.pruned,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
+from dfc.errors import RulesError
 from dfc.passes.tiles import Order
+from dfc.scheduling.constraints import StackRules
 from dfc.scheduling.engine import StackPricer
 from dfc.scheduling.fitted import FittedPricer
 
@@ -29,6 +31,21 @@ class Policy:
     remainder_first: bool
     cut_whole_maps: bool
     fits: bool
+
+    def check(self, wanted: StackRules) -> None:
+        """Does the user ask for nothing of a stack that these rules lack?
+
+        Raises:
+            RulesError: MAP046.
+        """
+        for block in wanted.blocks.values():
+            hint = f"leave this line out, or --reproduce {self.name}"
+            if block.order and not set(self.orders) & set(block.order.value):
+                message = "the reference walks tiles row by row"
+                raise RulesError("MAP046", message, span=block.order.span, hint=hint)
+            if block.on_chip and block.on_chip.value and not self.fits:
+                message = "the reference hands all maps over off chip"
+                raise RulesError("MAP046", message, span=block.on_chip.span, hint=hint)
 
 
 OURS = Policy("dfc", FittedPricer, EXACT, (Order.ROWS, Order.COLUMNS), False, True, True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nest_examples import Example, memory
 
 import dfc
-from dfc.backend_cost import rules_text
+from dfc.backend_cost import page_text
 from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
 from dfc.backend_cost.lattice import lattice
 from dfc.backend_cost.mapping_cost import MappingCost, Objective
@@ -191,12 +191,12 @@ def test_long_pages_take_no_more_than_their_length(gap: str, monkeypatch: pytest
 
     def looks(number: int) -> float:
         seen: list[Counted] = []
-        monkeypatch.setattr(rules_text, "_tokens", lambda *page: seen.append(Counted(tokens(*page))) or seen[0])
+        monkeypatch.setattr(page_text, "tokens_of", lambda *page: seen.append(Counted(tokens(*page))) or seen[0])
         found = parse_rules(f"layer a {{{gap}" + f"order C < K{gap}hold W in lb: K 2{gap}" * (number // 2) + "}")
         assert len(found.blocks[0].rules.orders) == number // 2
         return seen[0].taken / number
 
-    tokens = rules_text._tokens
+    tokens = page_text.tokens_of
     assert looks(10_000) < 1.05 * looks(100)
 
 
