@@ -100,6 +100,15 @@ class AxisStep:
 
 
 @dataclass(frozen=True, slots=True)
+class AxisTile:
+    """One tile along one axis where it lies; ``own`` are the positions of a stack's outputs that it hands out."""
+
+    step: AxisStep
+    fresh: Mapping[str, Interval]
+    own: Mapping[str, Interval]
+
+
+@dataclass(frozen=True, slots=True)
 class AxisTiles:
     """The distinct steps along an axis in order of appearance, how many tiles take each, and the first tile's."""
 
@@ -210,6 +219,21 @@ class _AxisWalk:
 
     def walk(self) -> AxisTiles:
         """All tiles, gathered into distinct steps."""
+        counts: dict[AxisStep, int] = {}
+        for step, _ in self._walked():
+            counts[step] = counts.get(step, 0) + 1
+        return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
+
+    def each(self) -> list[AxisTile]:
+        """All tiles, one after the other."""
+        found: list[AxisTile] = []
+        for tile, (step, fresh) in enumerate(self._walked()):
+            own = {t: fresh[t] if self.keep else self.own_part(t, tile) for t in self.stack.outputs}
+            found.append(AxisTile(step, fresh, own))
+        return found
+
+    def _walked(self) -> list[tuple[AxisStep, dict[str, Interval]]]:
+        """Of every tile its step, and what it computes."""
         done = dict.fromkeys(self.names, 0)
         history: list[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]] = []
         for tile in range(self.tiles):
@@ -217,16 +241,13 @@ class _AxisWalk:
             history.append((fresh, dict(done), needed))
             for name, span in fresh.items():
                 done[name] = max(done[name], span.hi)
-        steps: list[AxisStep] = []
+        walked: list[tuple[AxisStep, dict[str, Interval]]] = []
         later: dict[str, int] = {}  # per tensor the first position that any later tile needs
         for tile, (fresh, before, needed) in reversed(list(enumerate(history))):
             needs = later | {name: span.lo for name, span in needed.items() if span.size}
-            steps.append(self._step(tile, fresh, before, needs, later))
+            walked.append((self._step(tile, fresh, before, needs, later), fresh))
             later = needs
-        counts: dict[AxisStep, int] = {}
-        for step in reversed(steps):
-            counts[step] = counts.get(step, 0) + 1
-        return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
+        return walked[::-1]
 
     def _step(
         self,
@@ -273,6 +294,13 @@ def axis_tiles(
 ) -> AxisTiles:
     """The tiles of ``tile`` output positions along one axis, gathered into distinct steps."""
     return _AxisWalk(graph, stack, axis, tile, keep, remainder_first).walk()
+
+
+def tiles_in_place(
+    graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool, *, remainder_first: bool = True
+) -> list[AxisTile]:
+    """Like :func:`axis_tiles`, every tile by itself and where it lies."""
+    return _AxisWalk(graph, stack, axis, tile, keep, remainder_first).each()
 
 
 class Tiler:
