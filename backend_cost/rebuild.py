@@ -83,19 +83,30 @@ def rebuild(schedule: Schedule, layer: str, tile_class: int | None = None, place
     if entry.nest is None:
         message = f"layer '{layer}' is not modelled: only its traffic is counted, it has no loop nest"
         raise UsageError("CLI062", message, place=place, hint="dfc report shows what is counted")
-    arch = _with_room(parse_arch(schedule.hw.page, f"{place} (hw.page)"), entry.room_bits)
-    nest = _nest(entry.nest, arch, place)
+    arch = parse_arch(schedule.hw.page, f"{place} (hw.page)")
     others = ", ".join(f"{i} ({count[i]:,})" for i in runs if i != number)
     extents = f"{entry.extents[0]}x{entry.extents[1]} positions"
     what = f"{layer} on {arch.name}: tile class {number} ({_tiles(count[number])}), {extents}"
+    found = rebuild_tile(entry, arch, model_by_name(schedule.cost_model), what, place)
+    return replace(found, others=others, objective=schedule.objective)
+
+
+def rebuild_tile(entry: TileLayer, arch: Arch, model: CostModel, what: str, place: str) -> TileProblem:
+    """A layer's tile that has a loop nest, on the chip of its schedule.
+
+    Raises:
+        UsageError: CLI063 and CLI051 where nest or mapping contradict themselves.
+    """
+    assert entry.nest is not None
+    arch = _with_room(arch, entry.room_bits)
+    nest = _nest(entry.nest, arch, place)
     mapping = _mapping(nest, entry.loops, entry.cuts, place)
-    model = model_by_name(schedule.cost_model)
     nest = nest.with_steps(mapping.steps)
     if nest.idling and not model.whole_lanes:
         names = ", ".join(dim.name for dim in nest.idling)
         message = f"the mapping has more steps over {names} than the loop nest, which the cost model does not price"
         raise UsageError("CLI051", message, place=place, hint="only the model exact knows steps that do nothing")
-    return TileProblem(nest, arch, mapping, model, what, others, entry, schedule.objective)
+    return TileProblem(nest, arch, mapping, model, what, "", entry)
 
 
 def _with_room(arch: Arch, room_bits: dict[str, int]) -> Arch:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from dfc.backend_cost.schedule_json import dump, plain, typed
 from dfc.errors import UsageError
 
-SCHEMA = "dfc.schedule/2"
+SCHEMA = "dfc.schedule/3"
 #: by a schema's name: what such a file is, and what reads it
 _KINDS = {
     "dfc.schedule": ("schedule", "dfc report, dfc explain and dfc simulate read it"),
@@ -144,13 +144,14 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class CopyEntry:
-    """A copy of part of a feature map between memories, before a layer starts."""
+    """A copy of part of a feature map between memories, before a layer starts or ``after`` it is done."""
 
     what: str
     tensor: str
     bits: int
     source: str
     target: str
+    after: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +218,16 @@ class BufferEntry:
 
 @dataclass(frozen=True, slots=True)
 class ReadEntry:
-    """What a layer reads of a map in one tile: of what this tile computed or fetched, and out of each cache."""
+    """What a layer reads of a map in one tile: of what this tile computed or fetched, and out of each cache.
+
+    It reads all of it in ``memory``: in place, or from a copy (a "window").
+    """
 
     tensor: str
     fresh_bits: int
     h_cache_bits: int
     v_cache_bits: int
+    memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +239,7 @@ class MadeEntry:
     ``extents`` are [x, y] positions of those that the ``map`` has in all, ``bits`` theirs with all channels; of these
     the next two go into the caches.
     ``left`` are [x, y] positions before them that earlier tiles left in the caches, for this tile or for later ones.
+    ``memory`` is where they lie.
     """
 
     tensor: str
@@ -244,6 +250,7 @@ class MadeEntry:
     v_cache_bits: int
     left: tuple[int, int] = (0, 0)
     fetched: bool = False
+    memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +291,28 @@ class TileLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class AxisEntry:
+    """A column of tiles along X, or a row of them along Y: which positions its tiles make and read on that axis.
+
+    kind:  of which kind this column (or row) is, as tile classes name them.
+    makes: per map ``[from, to, kept, own from, own to]``: the tile makes (of a stack's input, fetches) the positions
+           from ``from`` to before ``to``; those from ``kept`` on wait for later tiles. Of a stack's output it hands out
+           its own.
+    reads: per layer what it reads of each map, in the order of the layer's inputs: ``[map, from, to, before, after]``:
+           the positions from ``from`` to before ``to``, and as many positions of padding before and after them.
+    """
+
+    kind: int
+    makes: dict[str, tuple[int, int, int, int, int]]
+    reads: dict[str, tuple[tuple[str, int, int, int, int], ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class TileClassEntry:
     """Tiles that behave alike; energy and latency are of one of them. ``first`` is the tile that brings the weights.
 
-    ``buffers`` are what one of them keeps in memories, besides what stays for the whole stack.
+    ``buffers`` are what one of them keeps in memories, besides what stays for the whole stack. ``kinds`` are those of
+    its columns and rows: the first tile alone is in the class that is ``first``.
     """
 
     count: int
@@ -296,6 +321,7 @@ class TileClassEntry:
     latency_cycles: int
     layers: tuple[TileLayer, ...]
     buffers: tuple[BufferEntry, ...] = ()
+    kinds: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +329,7 @@ class StackEntry:
     """Layers that run depth-first together.
 
     ``order`` of tiles is "rows" or "columns"; ``buffers`` stay in memories while the stack runs. Where a cache or the
-    weights lie in several memories, all are named.
+    weights lie in several memories, all are named. Tiles are the ``columns`` times the ``rows``.
     """
 
     layers: tuple[str, ...]
@@ -325,6 +351,8 @@ class StackEntry:
     tile_classes: tuple[TileClassEntry, ...]
     order: str = "rows"
     buffers: tuple[BufferEntry, ...] = ()
+    columns: tuple[AxisEntry, ...] = ()
+    rows: tuple[AxisEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The command line: ``dfc compile``, ``report``, ``check``, ``explain``, ``simulate``, ``import``, ``figure``, ...
+"""The command line: ``dfc compile``, ``report``, ``check``, ``verify``, ``explain``, ``simulate``, ``import``, ...
 
 Heavy modules are imported inside of the commands, so that ``dfc --help`` answers at once.
 """
@@ -414,6 +414,60 @@ def check_command(schedule: _Schedule) -> None:
         message = f"{count} {'thing does' if count == 1 else 'things do'} not hold that the schedule says"
         hint = "compile the model again; if dfc wrote the file as it is, please report it"
         raise UsageError("CLI064", message, place=str(path), hint=hint)
+
+
+@app.command("verify", epilog=_EPILOG, short_help="Execute a schedule, and compare with ONNX Runtime.")
+def verify_command(
+    schedule: _Schedule,
+    model: Annotated[
+        Path,
+        typer.Option(
+            metavar="MODEL",
+            help="The network that the schedule was compiled from. Example: --model resnet18.onnx",
+            show_default=False,
+        ),
+    ],
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of random inputs. Example: --seed 7")] = 0,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Inputs by name in a .npz file of NumPy, in place of random ones. Example: --inputs image.npz",
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Execute only N rows of tiles of each stack, chosen at random, for large networks. "
+            "Example: --sample 2",
+        ),
+    ] = None,
+) -> None:
+    """Execute a schedule's file tile by tile on memories of the chip's sizes, and compare with ONNX Runtime.
+
+    Example:  dfc verify resnet18.dfc --model resnet18.onnx
+    """
+    from dfc.backend_cost.schedule import Schedule
+    from dfc.cli_values import read_arrays, schedule_file
+    from dfc.execution.verify import verify
+    from dfc.files import read_text
+    from dfc.verify_text import render_verification
+
+    path = schedule_file(schedule)
+    found = verify(
+        Schedule.from_json(read_text(path), str(path)),
+        model,
+        place=str(path),
+        seed=seed,
+        inputs=None if inputs is None else read_arrays(inputs),
+        sample=sample,
+    )
+    say(render_verification(found, width=terminal_width(), paint=paint_of(sys.stdout)))
+    if found.findings:
+        hint = "compile the model again; if dfc wrote the file as it is, please report it"
+        raise UsageError("CLI085", "the schedule does not compute the network as it says", place=str(path), hint=hint)
 
 
 @app.command("explain", epilog=_EPILOG, short_help="Show how a layer runs, and what limits it.")

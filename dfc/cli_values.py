@@ -6,11 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 from dfc.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from dfc.backend_cost.rebuild import TileProblem
+
+    Array = npt.NDArray[np.generic]
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {
@@ -113,6 +119,25 @@ def read_problem_file(path: Path, layer: str | None, tile_class: int | None) -> 
 
     file = schedule_file(path)
     return read_problem(read_text(file), file.parent, layer, tile_class, str(file))
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of a .npz file by name; nothing in it is unpickled.
+
+    Raises:
+        UsageError: CLI082 where it is none.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise ValueError("one array, and not several by name")
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        hint = "numpy.savez('inputs.npz', name_of_input=array, ...) writes one"
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError("CLI082", f"no .npz file of inputs: {reason}", place=str(path), hint=hint) from None
 
 
 def parse_limit(text: str | None) -> int | None:

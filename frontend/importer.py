@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -57,6 +58,25 @@ def import_model(
     return _import(model, name, name, base_dir, bind, input_shape)
 
 
+def walk_onnx(
+    path: Path, *, input_shape: Mapping[str | None, tuple[int, ...]] | None = None
+) -> tuple[onnx.ModelProto, Walk]:
+    """The model of a file with its local functions taken apart, and all that the importer knows of its tensors."""
+    walked = _walk(read_model(path), str(path), path.parent, None, input_shape)
+    return walked.model, walked.walk
+
+
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    """A model after the walk over its nodes."""
+
+    model: onnx.ModelProto
+    walk: Walk
+    inputs: list[str]
+    outputs: list[str]
+    notes: list[str]
+
+
 def _import(
     model: onnx.ModelProto,
     name: str,
@@ -65,6 +85,17 @@ def _import(
     bind: Mapping[str, int] | None,
     input_shape: Mapping[str | None, tuple[int, ...]] | None,
 ) -> Graph:
+    walked = _walk(model, place, base_dir, bind, input_shape)
+    return _finish(name, place, walked.walk, walked.inputs, walked.outputs, walked.notes)
+
+
+def _walk(
+    model: onnx.ModelProto,
+    place: str,
+    base_dir: Path | None,
+    bind: Mapping[str, int] | None,
+    input_shape: Mapping[str | None, tuple[int, ...]] | None,
+) -> _Walked:
     check_names(model.graph, place)
     opsets = read_opsets(model, place)
     if not model.graph.node:
@@ -78,7 +109,8 @@ def _import(
         fail("ONNX011", "the graph has no outputs", place=place, hint="mark the results as graph outputs")
     if base_dir is not None:
         check_external(model, base_dir, place)
-    graph = _inlined(model, place).graph
+    inlined = _inlined(model, place)
+    graph = inlined.graph
     nodes = sort_nodes(graph, (), place)
     outputs = [o.name for o in graph.output]
     live = live_nodes(nodes, outputs)
@@ -90,7 +122,7 @@ def _import(
     for node in live:
         walk.visit(node)
     notes = [*_dead_note(nodes, live), *walk.notes]
-    return _finish(name, place, walk, [i.name for i in inputs], outputs, notes)
+    return _Walked(inlined, walk, [i.name for i in inputs], outputs, notes)
 
 
 def _inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:

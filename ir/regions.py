@@ -92,6 +92,10 @@ class AxisMap:
         """How many positions before the input's first one the output interval reads."""
         return max(0, -((self.num * out.lo + self.lo) // self.den)) if out.size else 0
 
+    def padding_after(self, out: Interval, size: int) -> int:
+        """How many positions behind the last one of an input of ``size`` the output interval reads."""
+        return max(0, (self.num * (out.hi - 1) + self.hi) // self.den + 1 - size) if out.size else 0
+
     def needs(self, out: Interval, size: int) -> Interval:
         """The input positions, within ``[0, size)``, that the output interval reads (their hull)."""
         if out.size == 0:

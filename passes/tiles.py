@@ -11,7 +11,7 @@ follow from the axis maps. Every map is computed as a whole, to its borders (sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,6 +118,41 @@ class AxisTiles:
 
 
 @dataclass(frozen=True, slots=True)
+class MapSpan:
+    """Positions ``[lo, hi)`` of a map that one tile makes or fetches along one axis.
+
+    From ``kept`` on (at most ``hi``) they wait for later tiles. ``own`` are those of a stack's output that this tile
+    hands out.
+    """
+
+    lo: int
+    hi: int
+    kept: int
+    own: Interval = EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSpan:
+    """Positions that a layer reads of one source along one axis, within the map, and how many lie outside of it."""
+
+    window: Interval
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileSpans:
+    """One tile along one axis, position by position; ``step`` is the number of its :class:`AxisStep`.
+
+    Maps by name; windows per layer and source in order.
+    """
+
+    step: int
+    maps: Mapping[str, MapSpan]
+    reads: tuple[tuple[ReadSpan, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TileClass:
     """Tiles that compute, read and keep the same amounts.
 
@@ -139,6 +174,7 @@ class DepthFirstPlan:
     overlap: Overlap
     classes: tuple[TileClass, ...]
     order: Order = Order.ROWS
+    remainder_first: bool = True
 
     @property
     def tiles(self) -> int:
@@ -217,37 +253,73 @@ class _AxisWalk:
         lo = max(needed.lo, done)
         return Interval(lo, needed.hi) if needed.hi > lo else EMPTY
 
-    def walk(self) -> AxisTiles:
-        """All tiles, gathered into distinct steps."""
-        counts: dict[AxisStep, int] = {}
-        for step, _ in self._walked():
-            counts[step] = counts.get(step, 0) + 1
-        return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
+    def history(self) -> list[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]]:
+        """Per tile and tensor: what it computes, up to where earlier tiles did, and what it needs."""
+        done = dict.fromkeys(self.names, 0)
+        found: list[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]] = []
+        for tile in range(self.tiles):
+            needed, fresh = self.demands(tile, done)
+            found.append((fresh, dict(done), needed))
+            for name, span in fresh.items():
+                done[name] = max(done[name], span.hi)
+        return found
+
+    def spans(self) -> list[TileSpans]:
+        """All tiles in order, position by position."""
+        history = self.history()
+        steps = self._steps(history)
+        numbers = {step: n for n, step in enumerate(dict.fromkeys(steps))}
+        return [
+            TileSpans(numbers[step], dict(self._map_spans(tile, fresh, step)), tuple(self._read_spans(fresh)))
+            for tile, ((fresh, _, _), step) in enumerate(zip(history, steps, strict=True))
+        ]
 
     def each(self) -> list[AxisTile]:
         """All tiles, one after the other."""
-        found: list[AxisTile] = []
-        for tile, (step, fresh) in enumerate(self._walked()):
-            own = {t: fresh[t] if self.keep else self.own_part(t, tile) for t in self.stack.outputs}
-            found.append(AxisTile(step, fresh, own))
-        return found
+        history = self.history()
+        return [
+            AxisTile(step, fresh, {name: self._own(tile, fresh, name) for name in self.stack.outputs})
+            for tile, ((fresh, _, _), step) in enumerate(zip(history, self._steps(history), strict=True))
+        ]
 
-    def _walked(self) -> list[tuple[AxisStep, dict[str, Interval]]]:
-        """Of every tile its step, and what it computes."""
-        done = dict.fromkeys(self.names, 0)
-        history: list[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]] = []
-        for tile in range(self.tiles):
-            needed, fresh = self.demands(tile, done)
-            history.append((fresh, dict(done), needed))
-            for name, span in fresh.items():
-                done[name] = max(done[name], span.hi)
-        walked: list[tuple[AxisStep, dict[str, Interval]]] = []
+    def _own(self, tile: int, fresh: Mapping[str, Interval], name: str) -> Interval:
+        """What a tile hands out of a stack's output."""
+        return fresh[name] if self.keep else self.own_part(name, tile)
+
+    def _map_spans(self, tile: int, fresh: Mapping[str, Interval], step: AxisStep) -> Iterator[tuple[str, MapSpan]]:
+        for name, numbers in step.tensors:
+            span = fresh[name]
+            own = self._own(tile, fresh, name) if name in self.stack.outputs else EMPTY
+            yield name, MapSpan(span.lo, span.hi, span.hi - numbers.stored, own)
+
+    def _read_spans(self, fresh: Mapping[str, Interval]) -> Iterator[tuple[ReadSpan, ...]]:
+        for layer in self.layers:
+            span = fresh[layer.output]
+            row: list[ReadSpan] = []
+            for source in layer.sources:
+                axis_map, size = source.maps[self.axis], self.size[source.tensor]
+                window = axis_map.needs(span, size)
+                row.append(ReadSpan(window, axis_map.padding_before(span), axis_map.padding_after(span, size)))
+            yield tuple(row)
+
+    def walk(self) -> AxisTiles:
+        """All tiles, gathered into distinct steps."""
+        counts: dict[AxisStep, int] = {}
+        for step in self._steps(self.history()):
+            counts[step] = counts.get(step, 0) + 1
+        return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
+
+    def _steps(
+        self, history: Sequence[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]]
+    ) -> list[AxisStep]:
+        steps: list[AxisStep] = []
         later: dict[str, int] = {}  # per tensor the first position that any later tile needs
         for tile, (fresh, before, needed) in reversed(list(enumerate(history))):
-            needs = later | {name: span.lo for name, span in needed.items() if span.size}
-            walked.append((self._step(tile, fresh, before, needs, later), fresh))
+            # a tile in which one of several readers rests may begin later than the next one does
+            needs = later | {n: min(span.lo, later.get(n, span.lo)) for n, span in needed.items() if span.size}
+            steps.append(self._step(tile, fresh, before, needs, later))
             later = needs
-        return walked[::-1]
+        return steps[::-1]
 
     def _step(
         self,
@@ -303,6 +375,13 @@ def tiles_in_place(
     return _AxisWalk(graph, stack, axis, tile, keep, remainder_first).each()
 
 
+def plan_spans(graph: Graph, plan: DepthFirstPlan, axis: Axis) -> list[TileSpans]:
+    """The tiles of a plan along an axis, position by position."""
+    size = plan.tile[0] if axis is Axis.X else plan.tile[1]
+    keep = plan.overlap.keeps[axis]
+    return _AxisWalk(graph, plan.stack, axis, size, keep, plan.remainder_first).spans()
+
+
 class Tiler:
     """Makes the plans of one stack; an axis is analysed once per tile size and mode.
 
@@ -344,4 +423,4 @@ class Tiler:
                     count -= 1
                 if count:
                     classes.append(TileClass(step_x, step_y, count, first=False))
-        return DepthFirstPlan(self.stack, tile, overlap, tuple(classes), order)
+        return DepthFirstPlan(self.stack, tile, overlap, tuple(classes), order, self.remainder_first)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.nest import Nest, NestOperand, Work, operand_names
 from dfc.backend_cost.schedule import (
+    AxisEntry,
     Baseline,
     BufferEntry,
     CopyEntry,
@@ -27,7 +28,7 @@ from dfc.backend_cost.schedule import (
 )
 from dfc.hwdsl import Arch, format_arch
 from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
-from dfc.passes.tiles import Order
+from dfc.passes.tiles import DepthFirstPlan, Order, plan_spans
 from dfc.scheduling.addresses import stacked
 from dfc.scheduling.copies import Copy
 from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer
@@ -212,6 +213,8 @@ class Assembler:
             tile_classes=tuple(self._class_entry(stack, i) for i in range(len(stack.classes))),
             order=stack.plan.order.value,
             buffers=tuple(self._buffer_entry(b, ()) for b in stack.stay),
+            columns=tuple(self._axis_entries(stack.plan, Axis.X)),
+            rows=tuple(self._axis_entries(stack.plan, Axis.Y)),
         )
 
     def _lasting_memories(self, stack: StackCost) -> tuple[str, str, str]:
@@ -264,6 +267,20 @@ class Assembler:
         found = stacked((Buffer(what, name, self.dram, bits, 0, 0) for what, name, bits in parts), {})
         return tuple(self._buffer_entry(b, ()) for b in found)
 
+    def _axis_entries(self, plan: DepthFirstPlan, axis: Axis) -> Iterator[AxisEntry]:
+        """The columns or rows of tiles."""
+        layers = [self.graph.layers[i] for i in plan.stack.layers]
+        for tile in plan_spans(self.graph, plan, axis):
+            reads = {
+                layer.name: tuple(
+                    (source.tensor, span.window.lo, span.window.hi, span.before, span.after)
+                    for source, span in zip(layer.sources, spans, strict=True)
+                )
+                for layer, spans in zip(layers, tile.reads, strict=True)
+            }
+            makes = {name: (m.lo, m.hi, m.kept, m.own.lo, m.own.hi) for name, m in tile.maps.items()}
+            yield AxisEntry(tile.step, makes, reads)
+
     def _class_entry(self, stack: StackCost, number: int) -> TileClassEntry:
         found = stack.classes[number]
         steps = [self.graph.layers[i].name for i in stack.plan.stack.layers]
@@ -275,6 +292,7 @@ class Assembler:
             latency_cycles=found.latency_cycles,
             layers=tuple(self._tile_layers(found, stack, parts)),
             buffers=tuple(self._buffer_entry(b, steps) for b in stack.buffers[number]) if stack.buffers else (),
+            kinds=_kinds(stack.plan, number),
         )
 
     def _tile_layers(self, found: ClassCost, stack: StackCost, parts: TileParts) -> Iterator[TileLayer]:
@@ -285,24 +303,29 @@ class Assembler:
             if run.nest is not None:
                 arriving = dict.fromkeys(read.tensor for read in reads if read.tensor not in here)
                 names = [*((t, True) for t in arriving), (self.graph.layers[run.layer].output, False)]
-                makes = [self._made(t, fetched, found, stack, parts) for t, fetched in names]
+                makes = [self._made(t, fetched, found, stack, parts, run) for t, fetched in names]
                 here.update(t for t, _ in names)
             yield self._tile_layer(run, reads, tuple(makes))
 
-    def _made(self, tensor: str, fetched: bool, found: ClassCost, stack: StackCost, parts: TileParts) -> MadeEntry:
+    def _made(
+        self, tensor: str, fetched: bool, found: ClassCost, stack: StackCost, parts: TileParts, run: LayerRun
+    ) -> MadeEntry:
         made = parts.map(tensor)
         x, y = (dict(step.tensors)[tensor] for step in (found.tile.x, found.tile.y))
         h, v = (made.along, made.across) if stack.plan.order is Order.ROWS else (made.across, made.along)
         each = self.pricer.maps.column_bits(tensor)
         bits = made.fresh * each, h * each, v * each
         whole = self.graph.tensors[tensor].spatial
-        return MadeEntry(tensor, (x.fresh, y.fresh), (whole[Axis.X], whole[Axis.Y]), *bits, (x.left, y.left), fetched)
+        size, left = (whole[Axis.X], whole[Axis.Y]), (x.left, y.left)
+        memory = self.memory_name(run.reads_in(self.dram) if fetched else run.tops[Role.O])
+        return MadeEntry(tensor, (x.fresh, y.fresh), size, *bits, left, fetched, memory)
 
     def _reads(self, run: LayerRun, stack: StackCost, parts: TileParts) -> tuple[ReadEntry, ...]:
         """What a layer reads of each map, the largest window of each."""
         if run.nest is None:
             return ()
         layer = self.graph.layers[run.layer]
+        memory = self.memory_name(run.reads_in(self.dram))
         found: dict[str, ReadEntry] = {}
         for name, read in parts.windows(run.layer).items():
 
@@ -310,7 +333,7 @@ class Assembler:
                 return self.pricer.maps.read_bits(layer, name, positions, 1)
 
             h, v = (read.along, read.across) if stack.plan.order is Order.ROWS else (read.across, read.along)
-            found[name] = ReadEntry(name, bits(read.fresh), bits(h), bits(v))
+            found[name] = ReadEntry(name, bits(read.fresh), bits(h), bits(v), memory)
         return tuple(found.values())
 
     def _tile_layer(self, run: LayerRun, reads: tuple[ReadEntry, ...], makes: tuple[MadeEntry, ...]) -> TileLayer:
@@ -325,7 +348,7 @@ class Assembler:
             unrolling=tuple(f"{u.array_dim}: {u.loop.name} {u.lanes}" for u in nest.unrolled) if nest else (),
             loops=tuple(f"{loop.dim.name} {loop.size}" for loop in mapping.loops) if mapping else (),
             cuts=cuts,
-            copies=tuple(self._copy_entry(c) for c in run.copies),
+            copies=tuple(self._copy_entry(c, {m.tensor for m in makes}) for c in run.copies),
             energy_pj=run.copy_cost.energy_pj + (cost.energy_pj if cost else 0.0),
             latency_cycles=run.copy_cost.latency_cycles + (cost.latency_cycles if cost else 0),
             copy_energy_pj=float(run.copy_cost.energy_pj),  # the sum of no copies is a whole 0
@@ -359,9 +382,11 @@ class Assembler:
             memories=tuple(map(self.memory_name, operand.memories)),
         )
 
-    def _copy_entry(self, copy: Copy) -> CopyEntry:
+    def _copy_entry(self, copy: Copy, made: Set[str]) -> CopyEntry:
+        """What leaves a map that the layer itself ``made`` goes after it."""
         source, target = (self.memory_name(self.arch.paths[p.role][p.level]) for p in (copy.source, copy.target))
-        return CopyEntry(copy.what, copy.tensor, copy.bits, source, target)
+        after = copy.tensor in made and (copy.what == "output" or copy.what.startswith("write"))
+        return CopyEntry(copy.what, copy.tensor, copy.bits, source, target, after)
 
     def totals(self, layers: Sequence[LayerEntry], tally: Tally) -> Totals:
         """Of the whole network."""
@@ -420,6 +445,13 @@ class Assembler:
             ),
             page=format_arch(self.arch),
         )
+
+
+def _kinds(plan: DepthFirstPlan, number: int) -> tuple[int, int]:
+    """Of which kind the columns and the rows of a class are; kinds count in the order in which they come."""
+    columns = list(dict.fromkeys(tile.x for tile in plan.classes))
+    rows = list(dict.fromkeys(tile.y for tile in plan.classes))
+    return columns.index(plan.classes[number].x), rows.index(plan.classes[number].y)
 
 
 def proof_note(priced: Sequence[StackCost], objective: Objective) -> str:

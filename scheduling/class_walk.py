@@ -215,7 +215,7 @@ class ClassWalk:
             before = in_sequence(price_copies(self.arch, fetched), before)
         memories = {o.role: o.memories[-1] for o in nest.operands}
         x, y = self._extents(layer.output)
-        run = LayerRun(index, (x, y), memories, nest, fitted.cost, (*fetched, *group), before, fitted.sizes)
+        run = LayerRun(index, (x, y), memories, nest, fitted.cost, (*fetched, *group), before, fitted.sizes, i_memory)
         pending = [c for t in (*arriving, layer.output) for c in self._kept(t, homes[t])]
         pending += self._left(layer, o_memory)
         return self._longer(path, Placed(run, fitted, alive, windows), homes, tuple(pending))

@@ -34,6 +34,7 @@ class LayerRun:
 
     tops: per role the memory at which the operand lives for this tile. Extents are (x, y) of what is computed.
     room: memories that were smaller for the mapping, as others take part of them: (memory, bits).
+    inputs: the memory in which it reads feature maps, where that is not the one of its operand I.
     """
 
     layer: int
@@ -44,6 +45,11 @@ class LayerRun:
     copies: tuple[Copy, ...]
     copy_cost: CopyCost
     room: tuple[tuple[int, int], ...] = ()
+    inputs: int | None = None
+
+    def reads_in(self, otherwise: int) -> int:
+        """The memory in which it reads feature maps."""
+        return self.tops.get(Role.I, otherwise) if self.inputs is None else self.inputs
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def test_text_needs_a_name(cli: Cli) -> None:
         ("CLI020", "not json"),
         ("CLI020", "[]"),
         ("CLI020", "[" * 100_000),
-        ("CLI020", '{"schema": "dfc.schedule/2"}'),
+        ("CLI020", '{"schema": "dfc.schedule/3"}'),
         ("CLI021", '{"schema": "dfc.schedule/99"}'),
     ],
 )

@@ -20,8 +20,9 @@ ALLOWED: dict[str, set[str]] = {
     "passes": {"errors", "ir"},
     "backend_cost": {"errors", "_version", "units", "ir", "hwdsl", "passes"},
     "scheduling": {"errors", "_version", "units", "ir", "hwdsl", "passes", "backend_cost"},
+    "execution": {"errors", "ir", "frontend", "hwdsl", "passes", "backend_cost"},
 }
-ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost", "scheduling")
+ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost", "scheduling", "execution")
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -55,6 +56,7 @@ FOREIGN = {
     "lark": "hwdsl/parser.py",
     "sqlite3": "backend_cost/store_file.py",
     "matplotlib": "dfc/figure_draw.py",
+    "onnxruntime": "execution/runtime.py",
 }
 
 

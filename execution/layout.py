@@ -1,0 +1,282 @@
+"""Where the positions of a map lie, as the file's rules say (docs/schedule-format.md).
+
+They are in the tile's own part of the map, in the line buffers along and across the walk, or in the whole map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dfc.backend_cost.schedule import AxisEntry, BufferEntry, StackEntry
+from dfc.execution.fault import Fault
+from dfc.execution.memory import Array, Rows
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class AxisLayout:
+    """A map along one axis of tiles.
+
+    made:   per tile the positions [from, to) that it makes, and from where on they wait for later tiles.
+    rank:   per position how many positions before it wait at all; -1 where it does not wait itself.
+    group:  per position that waits, how many tiles before the one that made it leave something; -1 elsewhere.
+    inside: per position that waits, its place among those of its tile.
+    """
+
+    made: tuple[tuple[int, int, int], ...]
+    own: tuple[Span, ...]
+    rank: Rows
+    group: Rows
+    inside: Rows
+
+
+def axis_layout(tiles: tuple[AxisEntry, ...], tensor: str, extent: int) -> AxisLayout:
+    """The layout of a map along one axis.
+
+    Raises:
+        Fault: where the file names positions that the map does not have.
+    """
+    group, inside = np.full(extent, -1, np.int64), np.full(extent, -1, np.int64)
+    made: list[tuple[int, int, int]] = []
+    own: list[Span] = []
+    groups = 0
+    for tile in tiles:
+        if tensor not in tile.makes:
+            raise Fault("file", f"a column or row of tiles does not say what it makes of '{tensor}'")
+        lo, hi, kept, own_lo, own_hi = tile.makes[tensor]
+        if not (0 <= lo <= kept <= hi <= extent and 0 <= own_lo <= own_hi <= extent):
+            what = f"positions {lo} to {hi}, kept from {kept} on, of '{tensor}', which has {extent}"
+            raise Fault("file", what, cause="a column or row of tiles is damaged")
+        made.append((lo, hi, kept))
+        own.append((own_lo, own_hi))
+        if hi > kept:
+            group[kept:hi], inside[kept:hi] = groups, np.arange(hi - kept)
+            groups += 1
+    waits = group >= 0
+    rank = np.where(waits, np.cumsum(waits) - 1, -1)
+    return AxisLayout(tuple(made), tuple(own), rank, group, inside)
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """A map of a stack: along the walk (the next tile) and across it (the next row of tiles).
+
+    turned: whether the walk goes along Y (columns of tiles) and not along X.
+    whole:  extents (y, x).
+    """
+
+    tensor: str
+    whole: tuple[int, int]
+    along: AxisLayout
+    across: AxisLayout
+    turned: bool
+    line_along: BufferEntry | None
+    line_across: BufferEntry | None
+    lasting: BufferEntry | None = None
+
+    def oriented(self, along: Array, across: Array) -> tuple[Array, Array]:
+        """Numbers along and across the walk as two arrays that broadcast to [y, x]."""
+        return (along[:, None], across[None, :]) if self.turned else (along[None, :], across[:, None])
+
+    def tile_of(self, column: int, row: int) -> tuple[int, int]:
+        """(tile along, tile across) of a column and a row."""
+        return (row, column) if self.turned else (column, row)
+
+    def spans(self, column: int, row: int) -> tuple[Span, Span]:
+        """(y, x) positions that a tile makes."""
+        a, b = self.tile_of(column, row)
+        along, across = self.along.made[a][:2], self.across.made[b][:2]
+        return (along, across) if self.turned else (across, along)
+
+    def own(self, column: int, row: int) -> tuple[Span, Span]:
+        """(y, x) positions that a tile hands out of a stack's output."""
+        a, b = self.tile_of(column, row)
+        return (self.along.own[a], self.across.own[b]) if self.turned else (self.across.own[b], self.along.own[a])
+
+    def across_rows(self, along: Rows, across: Rows) -> Rows:
+        """Rows of the line buffer across the walk, as [y, x]."""
+        line = self.line_across
+        assert line is not None
+        p = self.oriented(along, across)[0]
+        if line.skewed:
+            start = self.oriented(along, self.across.group[across])[1] * self.whole[0 if self.turned else 1]
+            inside = self.oriented(along, self.across.inside[across])[1]
+            return (start + p) % max(1, line.length) * line.lines + inside
+        rank = self.oriented(along, self.across.rank[across])[1]
+        return rank % max(1, line.lines) * line.length + p
+
+    def along_rows(self, along: Rows, across: Rows, row: int) -> Rows:
+        """Rows of the line buffer along the walk, as [y, x], while a row of tiles is walked."""
+        line = self.line_along
+        assert line is not None
+        a = self.oriented(along, across)[1]
+        rank = self.oriented(self.along.rank[along], across)[0]
+        return rank % max(1, line.lines) * line.length + (a - self.across.made[row][0])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Positions of a window of a map that lie in one buffer.
+
+    part:  "fresh" (this tile made or fetched them), "across" or "along" (earlier tiles did).
+    mask:  which positions of the window, as [y, x]; ``rows`` are their rows in the buffer, in order.
+    """
+
+    part: str
+    buffer: BufferEntry
+    mask: Array
+    rows: Rows
+
+
+@dataclass
+class TileMap:
+    """A map in one tile: what it made or fetched of it, and where that lies."""
+
+    layout: MapLayout
+    column: int
+    row: int
+    memory: str
+    plain: BufferEntry | None
+    whole: BufferEntry | None
+    _places: list[Piece] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = list(self._fresh())
+
+    @property
+    def spans(self) -> tuple[Span, Span]:
+        """(y, x) positions that the tile makes."""
+        return self.layout.spans(self.column, self.row)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Where each position that the tile makes lies."""
+        return self._places
+
+    def _fresh(self) -> list[Piece]:
+        layout = self.layout
+        (y0, y1), (x0, x1) = self.spans
+        ys, xs = np.arange(y0, y1), np.arange(x0, x1)
+        everywhere = np.ones((len(ys), len(xs)), bool)
+        if self.whole is not None:
+            return [Piece("fresh", self.whole, everywhere, (ys[:, None] * layout.whole[1] + xs).ravel())]
+        found = self.straight
+        for piece in found:
+            everywhere = everywhere & ~piece.mask
+        if everywhere.any():
+            if self.plain is None:
+                raise Fault(
+                    "file",
+                    f"the tile makes {int(everywhere.sum()):,} positions of '{layout.tensor}' in {self.memory}, "
+                    "and no buffer is kept for them",
+                    cause="a buffer of the tile class is missing, or lies in another memory",
+                )
+            found.append(Piece("fresh", self.plain, everywhere, np.arange(int(everywhere.sum()))))
+        return found
+
+    @property
+    def straight(self) -> list[Piece]:
+        """What waits for later tiles in the memory in which the tile leaves the map: it goes there at once."""
+        if self.layout.lasting is not None:
+            return []
+        found: list[Piece] = []
+        lines = (self.layout.line_across, self.layout.line_along)
+        for which, mask, line in zip(("across", "along"), self.kept_parts(), lines, strict=True):
+            if line is not None and line.memory == self.memory and mask.any():
+                found.append(Piece("fresh", line, mask, self.line_rows(which)[mask]))
+        return found
+
+    @property
+    def _tile(self) -> tuple[int, int]:
+        return self.layout.tile_of(self.column, self.row)
+
+    def _turned(self, ys: Rows, xs: Rows) -> tuple[Rows, Rows]:
+        return (ys, xs) if self.layout.turned else (xs, ys)
+
+    def kept_parts(self) -> tuple[Array, Array]:
+        """Of what the tile makes, as [y, x]: what later rows of tiles need, and what of the rest the next tiles do."""
+        a, b = self._tile
+        lo_a, hi_a, kept_a = self.layout.along.made[a]
+        lo_b, hi_b, kept_b = self.layout.across.made[b]
+        along, across = self.layout.oriented(np.arange(lo_a, hi_a) >= kept_a, np.arange(lo_b, hi_b) >= kept_b)
+        shape = np.broadcast_shapes(along.shape, across.shape)
+        return np.broadcast_to(across, shape), np.broadcast_to(along & ~across, shape)
+
+    def line_rows(self, which: str) -> Rows:
+        """Rows in a line buffer of what the tile makes, as [y, x]."""
+        (y0, y1), (x0, x1) = self.spans
+        along, across = self._turned(np.arange(y0, y1), np.arange(x0, x1))
+        found = (
+            self.layout.across_rows(along, across)
+            if which == "across"
+            else self.layout.along_rows(along, across, self._tile[1])
+        )
+        return np.broadcast_to(found, (y1 - y0, x1 - x0))
+
+
+def window_pieces(layout: MapLayout, here: TileMap | None, tile: tuple[int, int], ys: Rows, xs: Rows) -> list[Piece]:
+    """Where the positions of a window lie; those that lie nowhere are in none of the pieces.
+
+    ``here`` is what the tile (column, row) made or fetched of the map.
+    """
+    whole = layout.lasting
+    if whole is not None:
+        rows = (ys[:, None] * layout.whole[1] + xs).ravel()
+        return [Piece("fresh", whole, np.ones((len(ys), len(xs)), bool), rows)]
+    a, b = layout.tile_of(*tile)
+    lo_a, hi_a, _ = layout.along.made[a]
+    lo_b, hi_b, kept_b = layout.across.made[b]
+    along, across = (ys, xs) if layout.turned else (xs, ys)
+    new_a, new_b = layout.oriented((along >= lo_a) & (along < hi_a), (across >= lo_b) & (across < hi_b))
+    fresh = new_a & new_b
+    earlier = (across < lo_b) | (lo_b == hi_b)  # made by an earlier row of tiles; a row may make nothing at all
+    row_line = layout.oriented(along, earlier | ((across >= kept_b) & (kept_b < hi_b)))[1]
+    old_rows = ~fresh & row_line
+    found = _fresh_window(here, fresh, ys, xs) if here is not None else []
+    found += _old(layout, "across", old_rows & _waits(layout, across, along, "across"), along, across, b)
+    found += _old(layout, "along", ~fresh & ~row_line & _waits(layout, across, along, "along"), along, across, b)
+    return found
+
+
+def _waits(layout: MapLayout, across: Rows, along: Rows, which: str) -> Array:
+    """Whether a position waits at all in a line buffer."""
+    if which == "across":
+        return layout.oriented(along, layout.across.rank[across] >= 0)[1]
+    return layout.oriented(layout.along.rank[along] >= 0, across)[0]
+
+
+def _old(layout: MapLayout, which: str, mask: Array, along: Rows, across: Rows, row: int) -> list[Piece]:
+    line = layout.line_across if which == "across" else layout.line_along
+    if line is None or not mask.any():
+        return []
+    rows = layout.across_rows(along, across) if which == "across" else layout.along_rows(along, across, row)
+    return [Piece(which, line, mask, np.broadcast_to(rows, mask.shape)[mask])]
+
+
+def _fresh_window(here: TileMap, fresh: Array, ys: Rows, xs: Rows) -> list[Piece]:
+    """The part of a window that the tile itself made."""
+    (y0, y1), (x0, x1) = here.spans
+    number = np.full((y1 - y0, x1 - x0), -1, np.int64)
+    found: list[Piece] = []
+    inside_y, inside_x = (ys >= y0) & (ys < y1), (xs >= x0) & (xs < x1)
+    if not (inside_y.any() and inside_x.any()):
+        return []
+    for piece in here.pieces:
+        number[:] = -1
+        number[piece.mask] = piece.rows
+        part = np.full(fresh.shape, -1, np.int64)
+        part[np.ix_(inside_y, inside_x)] = number[np.ix_(ys[inside_y] - y0, xs[inside_x] - x0)]
+        mask = fresh & (part >= 0)
+        if mask.any():
+            found.append(Piece("fresh", piece.buffer, mask, part[mask]))
+    return found
+
+
+def line_buffers(stack: StackEntry, tensor: str) -> tuple[BufferEntry | None, BufferEntry | None]:
+    """The line buffers of a map (along, across) the walk."""
+    names = ("H cache", "V cache") if stack.order == "rows" else ("V cache", "H cache")
+    along, across = (next((b for b in stack.buffers if (b.what, b.name) == (what, tensor)), None) for what in names)
+    return along, across

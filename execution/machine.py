@@ -1,0 +1,238 @@
+"""The chip's memories with their contents, and how feature maps lie in them: position after position, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dfc.backend_cost.schedule import BufferEntry, Schedule
+from dfc.execution.fault import Fault
+from dfc.execution.memory import EMPTY, Array, Image, Overwriters, Place, Rows, read, unit_of, write
+from dfc.hwdsl import Arch
+from dfc.ir import Axis, Graph, Role, Tensor
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """A feature map: its first tag, elements per position, extents (y, x) and type.
+
+    An element's tag is ``base`` plus its position's number (row by row) times ``columns`` plus its number there: batch,
+    channel and time, the last of these fastest.
+    """
+
+    tensor: Tensor
+    base: int
+    columns: int
+    extents: tuple[int, int]
+    dtype: np.dtype[Any]
+    tag_type: type[np.signedinteger[Any]]
+
+    def tags(self, ys: Rows, xs: Rows, columns: Rows | None = None) -> Array:
+        """Tags of positions as [position, column]."""
+        return self.tags_at((ys[:, None] * self.extents[1] + xs).ravel(), columns)
+
+    def tags_at(self, positions: Rows, columns: Rows | None = None) -> Array:
+        """Tags of positions by their numbers."""
+        first = (self.base + positions * self.columns).astype(self.tag_type)
+        inside = np.arange(self.columns) if columns is None else columns
+        return first[:, None] + inside.astype(self.tag_type)
+
+    def element(self, tag: int) -> str:
+        """An element in words."""
+        position, column = divmod(tag - self.base, self.columns)
+        y, x = divmod(position, self.extents[1])
+        channel, t = divmod(column, self.tensor.spatial[Axis.T])
+        batch, channel = divmod(channel, self.tensor.channels)
+        more = f"batch {batch}, " * (self.tensor.batch > 1) + f"time {t}, " * (self.tensor.spatial[Axis.T] > 1)
+        return f"element ({more}channel {channel}, row {y}, column {x}) of '{self.tensor.name}'"
+
+
+class Machine:
+    """Memories that hold a schedule's buffers, poisoned."""
+
+    def __init__(self, schedule: Schedule, arch: Arch, graph: Graph, dtypes: dict[str, np.dtype[Any]]):
+        """Raises Fault where a buffer lies in no memory or beyond the end of one."""
+        self.schedule = schedule
+        self.arch = arch
+        self.graph = graph
+        self.outside = arch.memories[arch.paths[Role.O][-1]].name
+        self.map_bits, self.weight_bits = schedule.hw.output_bits, schedule.hw.weight_bits
+        self.overwriters = Overwriters()
+        self.maps: dict[str, MapInfo] = {}
+        self._weights: dict[str, int] = {}
+        self._names: list[tuple[int, str, bool]] = []
+        self._number(dtypes)
+        self.images = self._images()
+
+    def _number(self, dtypes: dict[str, np.dtype[Any]]) -> None:
+        elements = sum(t.elements for t in self.graph.tensors.values())
+        elements += sum(layer.weight_elements for layer in self.graph.layers)
+        self.wide = elements >= 2**31 or any(kind.itemsize > 4 for kind in dtypes.values())
+        tag_type = np.int64 if self.wide else np.int32
+        at = 0
+        for name, tensor in self.graph.tensors.items():
+            if name in dtypes:
+                columns = tensor.batch * tensor.channels * tensor.spatial[Axis.T]
+                extents = (tensor.spatial[Axis.Y], tensor.spatial[Axis.X])
+                self.maps[name] = MapInfo(tensor, at, columns, extents, dtypes[name], tag_type)
+                self._names.append((at, name, True))
+                at += tensor.elements
+        for layer in self.graph.layers:
+            self._weights[layer.name] = at
+            self._names.append((at, layer.name, False))
+            at += layer.weight_elements
+
+    def _buffers(self) -> Iterator[BufferEntry]:
+        yield from self.schedule.off_chip
+        for stack in self.schedule.stacks:
+            yield from stack.buffers
+            for tile in stack.tile_classes:
+                yield from tile.buffers
+
+    def _images(self) -> dict[str, Image]:
+        sizes = {m.name: m.size_bits for m in self.arch.memories}
+        taken: dict[str, list[BufferEntry]] = {name: [] for name in sizes}
+        for b in self._buffers():
+            if b.memory not in sizes:
+                raise Fault("file", f"{b.what} '{b.name}' lies in '{b.memory}', a memory that the chip lacks")
+            if b.address_bits < 0 or b.bits < 0 or b.address_bits + b.bits > sizes[b.memory]:
+                end = b.address_bits + b.bits
+                what = f"{b.what} '{b.name}' reaches from bit {b.address_bits:,} to {end:,} of {b.memory}"
+                raise Fault("file", f"{what}, which has {sizes[b.memory]:,}", cause="a wrong address or size")
+            self._bounded(b)
+            taken[b.memory].append(b)
+        precisions = self.map_bits, self.weight_bits
+        return {
+            name: Image(
+                name,
+                sizes[name],
+                unit_of(buffers, precisions),
+                [(b.address_bits, b.address_bits + b.bits) for b in buffers],
+                self.wide,
+            )
+            for name, buffers in taken.items()
+        }
+
+    def _bounded(self, b: BufferEntry) -> None:
+        """Off chip nothing takes more than what it is named for: sizes there are not bounded by a memory."""
+        if b.memory != self.outside:
+            return
+        if b.what == "weights" and b.name in self._weights:
+            most = self.graph.layers[self.graph.index[b.name]].weight_elements * self.weight_bits
+        elif b.name in self.maps:
+            most = 2 * max(1, b.lines) * self.maps[b.name].tensor.elements * self.map_bits
+        elif b.what == "loops":
+            most = max(t.elements for t in self.graph.tensors.values()) * self.schedule.hw.partial_bits * 2
+        else:
+            raise Fault("file", f"{b.what} '{b.name}' lies off chip, and the model has nothing of that name")
+        if b.bits > most:
+            what = f"{b.what} '{b.name}' takes {b.bits:,} bits off chip"
+            raise Fault("file", f"{what}, more than it can need", cause="a wrong size")
+
+    # --- places
+
+    def map_place(self, tensor: str, buffer: BufferEntry, columns: int | None = None) -> Place:
+        """Rows of positions of a map; ``columns`` where not all channels lie there."""
+        info = self.maps[tensor]
+        return Place(self.images[buffer.memory], buffer, info.columns if columns is None else columns, self.map_bits)
+
+    def weight_place(self, buffer: BufferEntry) -> Place:
+        """Rows of one weight."""
+        return Place(self.images[buffer.memory], buffer, 1, self.weight_bits)
+
+    def off_chip(self, what: str, name: str) -> BufferEntry | None:
+        """Where weights or a whole map lie in the outermost memory."""
+        return next((b for b in self.schedule.off_chip if (b.what, b.name) == (what, name)), None)
+
+    # --- weights
+
+    def weight_tags(self, layer: str) -> Array:
+        """Tags of a layer's constants, as [weight, 1]."""
+        count = self.graph.layers[self.graph.index[layer]].weight_elements
+        return self._weights[layer] + np.arange(count)[:, None]
+
+    def load_weights(self, layer: str, buffer: BufferEntry) -> None:
+        """Put a layer's constants off chip, before anything runs."""
+        tags = self.weight_tags(layer)
+        write(self.weight_place(buffer), np.arange(len(tags)), np.zeros(tags.shape, np.uint32), tags)
+
+    # --- feature maps
+
+    def rows_of(self, tensor: str, data: Array) -> Array:
+        """A region's numbers as [position, column], raw."""
+        info = self.maps[tensor]
+        view = Tensor(tensor, data.shape)
+        t, y, x = view.spatial
+        turned = np.ascontiguousarray(data).reshape(view.batch, view.channels, t, y, x).transpose(3, 4, 0, 1, 2)
+        return _raw(np.ascontiguousarray(turned.reshape(y * x, -1)), info.dtype, self.wide)
+
+    def array_of(self, tensor: str, rows: Array, shape: Sequence[int]) -> Array:
+        """The reverse of :meth:`rows_of`."""
+        info = self.maps[tensor]
+        view = Tensor(tensor, tuple(shape))
+        t, y, x = view.spatial
+        numbers = _cooked(rows, info.dtype).reshape(y, x, view.batch, view.channels, t)
+        return np.ascontiguousarray(numbers.transpose(2, 3, 4, 0, 1)).reshape(tuple(shape))
+
+    def load_map(self, tensor: str, buffer: BufferEntry, data: Array) -> None:
+        """Put a whole map into a buffer."""
+        info = self.maps[tensor]
+        positions = np.arange(info.extents[0] * info.extents[1])
+        write(self.map_place(tensor, buffer), positions, self.rows_of(tensor, data), info.tags_at(positions))
+
+    def whole_map(self, tensor: str, buffer: BufferEntry) -> tuple[Array, Array]:
+        """(numbers, tags as [position, column]) of a whole map in a buffer."""
+        info = self.maps[tensor]
+        positions = np.arange(info.extents[0] * info.extents[1])
+        values, tags = read(self.map_place(tensor, buffer), positions)
+        return self.array_of(tensor, values, info.tensor.shape), tags
+
+    def expect(self, tensor: str, tags: Array, positions: Rows | None = None) -> None:
+        """Tags of a whole map, or of some positions, are those of its elements.
+
+        Raises:
+            Fault: at the first that is not.
+        """
+        info = self.maps[tensor]
+        wanted = info.tags_at(np.arange(len(tags)) if positions is None else positions)
+        wrong = tags != wanted
+        if wrong.any():
+            at = np.unravel_index(int(wrong.argmax()), wrong.shape)
+            found = int(tags[at])
+            raise Fault(
+                "data",
+                f"'{tensor}' off chip should be whole, and has {self.contents(found)}",
+                element=info.element(int(wanted[at])),
+                cause="tiles are missing, or hand out less than the map" if found == EMPTY else "buffers overlap",
+            )
+
+    # --- words
+
+    def contents(self, tag: int) -> str:
+        """What a slot holds, in words."""
+        if tag == EMPTY:
+            return "nothing: it was never written"
+        if tag < EMPTY:
+            return f"no longer there: {self.overwriters.name(tag)} overwrote it"
+        at = max((n for n, (base, _, _) in enumerate(self._names) if base <= tag), default=0)
+        base, name, is_map = self._names[at]
+        return self.maps[name].element(tag) if is_map else f"weight {tag - base:,} of layer '{name}'"
+
+    def forget(self, memories: Iterable[str], keep: Iterable[BufferEntry]) -> None:
+        """Memories are poisoned, save for some buffers."""
+        kept = list(keep)
+        for name in memories:
+            self.images[name].forget([b for b in kept if b.memory == name])
+
+
+def _raw(data: Array, dtype: np.dtype[Any], wide: bool) -> Array:
+    """Numbers as unsigned integers of the same bits."""
+    plain = data.astype(dtype, copy=False).view(f"u{dtype.itemsize}")
+    return plain.astype(np.uint64 if wide else np.uint32, copy=False)
+
+
+def _cooked(rows: Array, dtype: np.dtype[Any]) -> Array:
+    return np.ascontiguousarray(rows.astype(f"u{dtype.itemsize}", copy=False)).view(dtype)

@@ -1,0 +1,318 @@
+"""One tile of a stack while it runs: where its maps lie, and what a layer reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dfc.backend_cost.schedule import BufferEntry, MadeEntry, ReadEntry, StackEntry, TileClassEntry
+from dfc.execution.fault import Fault, Where
+from dfc.execution.layout import MapLayout, Piece, Span, TileMap, window_pieces
+from dfc.execution.machine import Machine
+from dfc.execution.memory import EMPTY, Array, Place, Rows, read
+from dfc.execution.network import Network
+from dfc.frontend.layer_program import Recipe
+from dfc.ir import Axis, Interval, Layer
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a layer reads of a map in this tile: a box of positions, which of them, and how many columns of each.
+
+    columns: numbers of the columns that are read; None for all.
+    """
+
+    tensor: str
+    ys: Rows
+    xs: Rows
+    mask: Array
+    pieces: tuple[Piece, ...]
+    columns: Rows | None
+    width: int
+    memory: str
+
+    def away(self) -> Array:
+        """The positions that lie in other memories than the one in which the layer reads."""
+        found = np.zeros(self.mask.shape, bool)
+        for piece in self.pieces:
+            if piece.buffer.memory != self.memory:
+                found |= piece.mask & self.mask
+        return found
+
+
+@dataclass
+class TileState:
+    """One tile (column, row) of a stack: ``maps`` are those that it has made or fetched so far."""
+
+    machine: Machine
+    network: Network
+    number: int
+    stack: StackEntry
+    tile: TileClassEntry
+    at: tuple[int, int]
+    layouts: Mapping[str, MapLayout]
+    maps: dict[str, TileMap] = field(default_factory=dict[str, TileMap])
+    layer: str = ""
+    step: int = 0
+
+    @property
+    def where(self) -> Where:
+        """Where the run is."""
+        return Where(self.number, *self.at, self.layer)
+
+    @property
+    def cache_names(self) -> tuple[str, str]:
+        """What the line buffers along and across the walk are called."""
+        return ("H cache", "V cache") if self.stack.order == "rows" else ("V cache", "H cache")
+
+    def spans(self, layer: Layer) -> tuple[Span, Span]:
+        """(y, x) positions that a layer makes."""
+        if layer.output not in self.layouts:
+            raise Fault("file", f"the stack does not say what its tiles make of '{layer.output}'")
+        return self.layouts[layer.output].spans(*self.at)
+
+    def region(self, tensor: str, spans: tuple[Span, Span]) -> tuple[range, ...]:
+        """(y, x) positions on the axes that the model gives the tensor."""
+        shape = self.machine.maps[tensor].tensor.shape
+        found = [range(extent) for extent in shape]
+        if len(shape) >= 3:
+            found[-1] = range(*spans[1])
+        if len(shape) >= 4:
+            found[-2] = range(*spans[0])
+        return tuple(found)
+
+    def recipe(self, layer: Layer) -> Recipe:
+        """How the layer computes its region."""
+        return self.network.program(layer.name).recipe(self.region(layer.output, self.spans(layer)))
+
+    def check_made(self, made: MadeEntry) -> None:
+        """The extents that a class names are those of the tile's column and row."""
+        if made.tensor not in self.layouts:
+            raise Fault("file", f"the tile makes '{made.tensor}', of which the stack knows nothing")
+        (y0, y1), (x0, x1) = self.layouts[made.tensor].spans(*self.at)
+        if (x1 - x0, y1 - y0) != made.extents:
+            raise Fault(
+                "file",
+                f"the class makes {made.extents[0]}x{made.extents[1]} positions of '{made.tensor}', its column and row "
+                f"say {x1 - x0}x{y1 - y0}",
+                cause="the tile is of another class, or a column or row of tiles is damaged",
+            )
+
+    def tile_map(self, made: MadeEntry) -> TileMap:
+        """A map that the tile makes or fetches, and where."""
+        layout = self.layouts[made.tensor]
+        whole = layout.lasting
+        if whole is None and made.memory == self.machine.outside:
+            whole = self.machine.off_chip("map", made.tensor)
+        plain = self.find("map", made.tensor, made.memory)
+        return TileMap(layout, *self.at, made.memory, plain, whole)
+
+    # --- buffers
+
+    def find(self, what: str, name: str, memory: str) -> BufferEntry | None:
+        """The tile's buffer of a kind and name in a memory, if it is there now."""
+        return next(
+            (b for b in self.tile.buffers if (b.what, b.name, b.memory) == (what, name, memory) and self.is_alive(b)),
+            None,
+        )
+
+    def is_alive(self, b: BufferEntry) -> bool:
+        """Whether a buffer has room now."""
+        if not b.first and not b.last:
+            return True
+        names = self.stack.layers
+        return b.first in names and b.last in names and names.index(b.first) <= self.step <= names.index(b.last)
+
+    def place(self, tensor: str, buffer: BufferEntry, columns: int | None = None) -> Place:
+        """Positions of a map in a buffer.
+
+        Raises:
+            Fault: where the buffer is not there now.
+        """
+        if not self.is_alive(buffer):
+            raise Fault(
+                "data",
+                f"{buffer.what} '{buffer.name}' in {buffer.memory} is used, and has room from '{buffer.first}' to "
+                f"'{buffer.last}' alone",
+                cause="the buffer ends too early or begins too late",
+            )
+        return self.machine.map_place(tensor, buffer, columns)
+
+    def weights_in(self, layer: str, memory: str) -> BufferEntry | None:
+        """Where a layer's weights stay in a memory."""
+        return next((b for b in self.stack.buffers if (b.what, b.name, b.memory) == ("weights", layer, memory)), None)
+
+    # --- what a layer reads
+
+    def window(self, layer: Layer, entry: ReadEntry) -> Window:
+        """What the layer reads of a map, and where it lies."""
+        tensor = entry.tensor
+        if tensor not in self.layouts:
+            raise Fault("file", f"it reads '{tensor}', of which the stack knows nothing")
+        boxes = [(y, x) for y, x in self._boxes(layer, tensor) if y[0] < y[1] and x[0] < x[1]]
+        ys = np.arange(min((y[0] for y, _ in boxes), default=0), max((y[1] for y, _ in boxes), default=0))
+        xs = np.arange(min((x[0] for _, x in boxes), default=0), max((x[1] for _, x in boxes), default=0))
+        mask = np.zeros((len(ys), len(xs)), bool)
+        for (y0, y1), (x0, x1) in boxes:
+            mask[y0 - ys[0] : y1 - ys[0], x0 - xs[0] : x1 - xs[0]] = True
+        pieces = tuple(window_pieces(self.layouts[tensor], self.maps.get(tensor), self.at, ys, xs))
+        columns, width = self.columns(layer, entry, int(mask.sum()))
+        window = Window(tensor, ys, xs, mask, pieces, columns, width, entry.memory)
+        self._check_read(entry, window)
+        return window
+
+    def _boxes(self, layer: Layer, tensor: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+        """(y, x) windows of the layer's reads of a map, checked against what the layer needs."""
+        axes = self.stack.rows[self.at[1]], self.stack.columns[self.at[0]]
+        entries = [axis.reads.get(layer.name, ()) for axis in axes]
+        if any(len(one) != len(layer.sources) for one in entries):
+            raise Fault("file", f"the column or row of tiles does not say what '{layer.name}' reads")
+        spans = self.spans(layer)
+        for source, y, x in zip(layer.sources, *entries, strict=True):
+            if source.tensor != tensor:
+                continue
+            for axis, span, said in ((Axis.Y, spans[0], y), (Axis.X, spans[1], x)):
+                size = self.machine.graph.tensors[tensor].spatial[axis]
+                out = Interval(*span)
+                need = source.maps[axis].needs(out, size)
+                want = (tensor, need.lo, need.hi, source.maps[axis].padding_before(out),
+                        source.maps[axis].padding_after(out, size))  # fmt: skip
+                if tuple(said) != want:
+                    raise Fault(
+                        "file",
+                        f"along {axis.name} it reads positions {said[1]} to {said[2]} of '{said[0]}' with {said[3]} "
+                        f"and {said[4]} of padding; it needs {want[1]} to {want[2]} of '{tensor}' with {want[3]} and "
+                        f"{want[4]}",
+                        cause="a halo, a stride or the padding of a column or row of tiles is wrong",
+                    )
+            yield (y[1], y[2]), (x[1], x[2])
+
+    def columns(self, layer: Layer, entry: ReadEntry, positions: int) -> tuple[Rows | None, int]:
+        """(numbers of the columns that are read, how many): all, or those of the channels that the layer needs."""
+        info = self.machine.maps[entry.tensor]
+        bits = entry.fresh_bits + entry.h_cache_bits + entry.v_cache_bits
+        full = info.columns
+        if bits == positions * full * self.machine.map_bits:
+            return None, full
+        needed = self._channels(layer, entry.tensor)
+        tensor = info.tensor
+        t = tensor.spatial[Axis.T]
+        columns = np.asarray(
+            [(n * tensor.channels + c) * t + k for n in range(tensor.batch) for c in needed for k in range(t)], np.int64
+        )
+        if bits != positions * len(columns) * self.machine.map_bits:
+            raise Fault(
+                "count",
+                f"it reads {bits:,} bits of '{entry.tensor}' by the file; {positions:,} positions of {full} elements "
+                f"are {positions * full * self.machine.map_bits:,}",
+                cause="the amounts of the class are not those of its windows",
+            )
+        return columns, len(columns)
+
+    def _channels(self, layer: Layer, tensor: str) -> list[int]:
+        """The channels that the layer needs of a map."""
+        recipe = self.recipe(layer)
+        found: set[int] = set()
+        for feed in recipe.feeds:
+            if feed.tensor == tensor and len(feed.region) >= 2:
+                found |= set(feed.region[1])
+        return sorted(found) or list(range(self.machine.maps[tensor].tensor.channels))
+
+    def _check_read(self, entry: ReadEntry, window: Window) -> None:
+        """The amounts that the class names are those of the window."""
+        along, across = self.cache_names
+        each = window.width * self.machine.map_bits
+        counted = {"fresh": 0, "across": 0, "along": 0}
+        lies = np.zeros(window.mask.shape, bool)
+        for piece in window.pieces:
+            counted[piece.part] += int((piece.mask & window.mask).sum())
+            lies |= piece.mask
+        missing = window.mask & ~lies
+        if missing.any():
+            y, x = (int(v[0]) for v in np.nonzero(missing))
+            raise Fault(
+                "data",
+                "it reads what no tile has made yet, or what no cache keeps",
+                element=f"position (row {window.ys[y]}, column {window.xs[x]}) of '{entry.tensor}'",
+                cause="tiles run in another order, or a tile makes or keeps less than later ones read",
+            )
+        said = {
+            "fresh": entry.fresh_bits,
+            "across": entry.v_cache_bits if across == "V cache" else entry.h_cache_bits,
+            "along": entry.h_cache_bits if across == "V cache" else entry.v_cache_bits,
+        }
+        if self.layouts[entry.tensor].lasting is not None:  # it is read in place, whoever made what of it
+            said, counted = ({"fresh": sum(amounts.values())} for amounts in (said, counted))
+        for part, name in (("fresh", "this tile's own part"), ("across", across), ("along", along)):
+            if part not in said:
+                continue
+            if counted[part] * each != said[part]:
+                raise Fault(
+                    "count",
+                    f"it reads {said[part]:,} bits of '{entry.tensor}' out of {name} by the file, "
+                    f"{counted[part] * each:,} by its window",
+                    cause="the amounts of the class are not those of its windows",
+                )
+
+    def _rows(self, window: Window) -> tuple[Array, Array]:
+        """(values, tags) of a window's box as [position, column]; what is not read is nothing."""
+        count = window.mask.size
+        image = self.machine.images[window.memory]
+        values = np.zeros((count, window.width), image.values.dtype)
+        tags = np.full((count, window.width), EMPTY, image.tags.dtype)
+        away = window.away()
+        number = np.cumsum(away.ravel()).reshape(away.shape) - 1
+        copy = self.find("window", window.tensor, window.memory) if away.any() else None
+        for piece in window.pieces:
+            chosen = window.mask & piece.mask
+            if not chosen.any():
+                continue
+            flat = np.nonzero(chosen.ravel())[0]
+            if piece.buffer.memory == window.memory:
+                rows = piece.rows[window.mask[piece.mask]]
+                values[flat], tags[flat] = read(self.place(window.tensor, piece.buffer), rows, window.columns)
+            elif copy is None:
+                raise Fault(
+                    "data",
+                    f"'{window.tensor}' is read in {window.memory}, where no copy of it has room",
+                    cause="a buffer of the tile class is missing, or lies in another memory",
+                )
+            else:
+                values[flat], tags[flat] = read(self.place(window.tensor, copy, window.width), number[chosen])
+        return values, tags
+
+    def checked(self, window: Window) -> Array:
+        """The values of a window's box, each proved to be the element that it should be."""
+        values, tags = self._rows(window)
+        wanted = self.machine.maps[window.tensor].tags(window.ys, window.xs, window.columns)
+        wrong = (tags != wanted) & window.mask.ravel()[:, None]
+        if wrong.any():
+            at = np.unravel_index(int(wrong.argmax()), wrong.shape)
+            self._lost(int(wanted[at]), int(tags[at]), window, int(at[0]))
+        return values
+
+    def _lost(self, wanted: int, found: int, window: Window, position: int) -> None:
+        y, x = divmod(position, len(window.xs))
+        piece = next(p for p in window.pieces if p.mask[y, x])
+        here = piece.buffer.memory == window.memory
+        source = f"{piece.buffer.what} '{piece.buffer.name}' in {piece.buffer.memory}"
+        place = source if here else f"the copy of it in {window.memory}, from {source}"
+        raise Fault(
+            "data",
+            f"it reads '{window.tensor}' out of {place}, and finds {self.machine.contents(found)}",
+            element=self.machine.maps[window.tensor].element(wanted),
+            cause=self._cause(found, piece, here),
+        )
+
+    def _cause(self, found: int, piece: Piece, here: bool) -> str:
+        if found == EMPTY and not here:
+            return "a copy is missing, too small or comes too late"
+        if found == EMPTY:
+            return "it was not written there, or nothing copied it there"
+        if found < EMPTY:
+            return "buffers overlap that are alive at the same time"
+        if piece.part != "fresh":
+            return "the cache is too small or its lines are wrong, or tiles run in another order"
+        return "two buffers overlap, or one was filled with another part"
