@@ -9,7 +9,7 @@ once; what enters and leaves the stack crosses the edge of the chip once.
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from math import prod
 
@@ -164,9 +164,11 @@ class LayerBounds:
         for layer in users:
             made = self.graph.tensors[layer.output].spatial
             whole = self.graph.tensors[tensor].spatial
+            windows = {a: layer.window(a) for a in (Axis.Y, Axis.X)}
+            taps = {a: (kernel, dilation) for a, (kernel, _, dilation) in windows.items()}
             for source in layer.sources:
                 if source.tensor == tensor:
-                    y, x = (_read(source.maps[a], made[a], whole[a]) for a in (Axis.Y, Axis.X))
+                    y, x = (_read(source.maps[a], made[a], whole[a], *taps[a]) for a in (Axis.Y, Axis.X))
                     least = max(least, sizes.read_bits(layer, tensor, x, y))
         return least
 
@@ -190,12 +192,15 @@ class LayerBounds:
         return energy, cycles
 
 
-def _read(span: AxisMap, outputs: int, size: int) -> int:
-    """Positions along an axis that outputs read at least: without those that a stride skips."""
+@cache
+def _read(span: AxisMap, outputs: int, size: int, kernel: int, dilation: int) -> int:
+    """Positions along an axis that outputs read at least: without those that strides and dilated kernels skip."""
     hull = span.needs(Interval(0, outputs), size).size
-    reach = span.hi - span.lo + 1
-    # the first and the last may read padding
-    return min(hull, max(0, outputs - 2) * reach) if span.den == 1 and span.num > reach else hull
+    if span.den != 1:
+        return hull
+    taps = range(span.lo, span.lo + dilation * kernel, dilation)
+    touched = {at for o in range(outputs) for tap in taps if 0 <= (at := span.num * o + tap) < size}
+    return min(hull, len(touched))
 
 
 def _whole(span: AxisMap, at: int, size: int) -> bool:
