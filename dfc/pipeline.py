@@ -35,7 +35,7 @@ from dfc.scheduling.constraints import Constraints, StackChoice, StackRules, idl
 from dfc.scheduling.constraints_text import load_constraints
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
-from dfc.scheduling.network import Effort, NetworkStacks, search_network, turned
+from dfc.scheduling.network import Found, NetworkStacks, search_network, turned
 from dfc.scheduling.partition_types import Limit
 from dfc.scheduling.placement import Held
 from dfc.scheduling.policy import OURS, REFERENCE, Policy
@@ -221,7 +221,7 @@ class _Search:
         known_lanes = request.spatial is Spatial.PREFER and not request.rules.blocks
         self.bounds = LayerBounds(pricer.graph, pricer.arch, request.model, any_lanes=not known_lanes)
         self.done = 0
-        self.effort = Effort()
+        self.found: Found | None = None
         self.complete = True
 
     def _make(self, stack: Stack, held: Held) -> StackSearch:
@@ -271,10 +271,10 @@ class _Search:
     def _sequence(self) -> list[_Chosen]:
         stacks = self._stacks()
         stacks.check_places()
-        found, self.effort = search_network(stacks, self.request.objective)
-        self.complete = not self.effort.interrupted
-        if found.stacks:
-            runs = [stack.option.payload for stack in found.stacks]
+        self.found = search_network(stacks, self.request.objective)
+        self.complete = not self.found.interrupted
+        if self.found.sequence.stacks:
+            runs = [stack.option.payload for stack in self.found.sequence.stacks]
             return [
                 _Chosen(run.search, run.candidate, held)
                 for run, held in zip(runs, turned([run.search for run in runs]), strict=True)
@@ -540,8 +540,10 @@ def _notes(pricer: StackPricer, request: Request, priced: Sequence[StackCost]) -
 
 def _effort_notes(search: _Search, total: Tally) -> list[str]:
     """How the stacks were found, where they were searched."""
-    effort = search.effort
-    if not effort.tried or search.request.stacks != "auto" or not search.request.policy.fits:
+    if search.found is None or search.request.stacks != "auto" or not search.request.policy.fits:
+        return []
+    cuts, effort = search.found, search.found.sequence
+    if not cuts.tried:
         return []
     tiles = search.known.values()
     skipped, priced = sum(s.pruned for s in tiles), sum(len(s.found) for s in tiles)
@@ -551,9 +553,9 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
         f"{effort.priced:,} priced; of their tiles {skipped:,} were ruled out, {looked:,} looked at "
         f"and {priced:,} priced",
     ]
-    if effort.tried < effort.legal:
-        found.append(f"cuts were tried in {effort.tried} of {effort.legal} places: where least is handed over")
-    if not effort.complete and not effort.interrupted:
+    if cuts.tried < cuts.legal:
+        found.append(f"cuts were tried in {cuts.tried} of {cuts.legal} places: where least is handed over")
+    if effort.spent:
         spent = search.request.objective.of(total.energy_pj, total.latency_cycles)
         left = f"{at_most_percent(1 - effort.bound / spent if spent else 0.0)} %"
         found.append(

@@ -27,7 +27,8 @@ from dfc.scheduling.search import Candidate, StackSearch, frontier
 MOST_CUTS = 14
 #: stacks of more layers are not tried, unless they are asked for first
 MOST_LAYERS = 40
-#: stacks that are priced besides those of the first sequence, before the search is ended with what it has
+#: stacks that are priced besides those of the first sequence, before the search is ended with what it has; half as many
+#: more where maps may stay on chip
 MOST_STACKS = 16
 
 
@@ -39,22 +40,18 @@ class Run:
     candidate: Candidate
 
 
-class _EnoughError(KeyboardInterrupt):
-    """The search has priced as many stacks as it may."""
+@dataclass(frozen=True)
+class Found:
+    """The best sequence of stacks: of ``legal`` places for cuts ``tried`` ones were tried."""
 
+    sequence: Partition[Run]
+    legal: int
+    tried: int
 
-@dataclass
-class Effort:
-    """What the search for stacks did: ``legal`` places for cuts, ``tried`` of them."""
-
-    legal: int = 0
-    tried: int = 0
-    considered: int = 0
-    pruned: int = 0
-    priced: int = 0
-    complete: bool = True
-    interrupted: bool = False
-    bound: float = 0.0
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search."""
+        return not self.sequence.complete and not self.sequence.spent
 
 
 MakeSearch = Callable[[Stack, Held], StackSearch]
@@ -74,13 +71,11 @@ class NetworkStacks:
         *,
         hand_over: bool,
         fixed: bool,
-        most: int = MOST_STACKS,
         rules: StackRules | None = None,
     ):
         """``first`` is the sequence to begin with, ``fixed``: no other; ``hand_over``: maps may stay on chip.
 
-        ``most`` stacks are priced besides those of the first sequence. All sequences keep to the ``rules``; the first
-        does already.
+        All sequences keep to the ``rules``; the first does already.
         """
         self.bounds = bounds
         self.graph = bounds.graph
@@ -92,8 +87,6 @@ class NetworkStacks:
         self.first = first
         self.rules = rules or StackRules()
         self.cuts = self._cuts(first)
-        self.left = most
-        self.spent = False  # more were asked for
 
     # --- cuts
 
@@ -146,7 +139,7 @@ class NetworkStacks:
             return off
         bits = self.graph.tensors[name].elements * self.arch.array.output_bits
         shared = self._shared()
-        return [*off, *(n + 1 for n, m in enumerate(shared) if 2 * bits <= self.arch.memories[m].size_bits)]
+        return [*off, *(n + 1 for n, m in enumerate(shared) if bits < self.arch.memories[m].size_bits)]
 
     def check_places(self) -> None:
         """Is there a place for each map that the user wants on chip?
@@ -158,7 +151,7 @@ class NetworkStacks:
             wanted = self.rules.on_chip.get(cut)
             if wanted and not self.places(number):
                 name = self._handed(cut)
-                why = "every memory on chip that holds inputs and outputs is smaller than two of it"
+                why = "every memory on chip that holds inputs and outputs is smaller"
                 if name is None:
                     why = "only what a stack's last layer makes, and later stacks alone read, can do that"
                 if not self.hand_over:
@@ -203,14 +196,17 @@ class NetworkStacks:
             if name is None:
                 return None
             found[name] = HeldMap(shared[place_out - 1], high=True)
-        return found
+        taken = [0] * len(self.arch.memories)
+        for name, one in found.items():
+            taken[one.memory] += self.graph.tensors[name].elements * self.arch.array.output_bits
+        return found if all(bits < m.size_bits for bits, m in zip(taken, self.arch.memories, strict=True)) else None
 
     def bound(self, start: int, end: int, place_in: int, place_out: int) -> tuple[float, float]:
         """What no schedule of the stack costs less than."""
         held = self._held(start, end, place_in, place_out)
         if held is None:
             return inf, inf
-        if self.fixed:  # there is one sequence
+        if self.fixed and not self.hand_over:  # there is one sequence
             return 0.0, 0.0
         return self.bounds.stack_bound(self._stack(start, end), held)
 
@@ -221,11 +217,6 @@ class NetworkStacks:
         assert held is not None
         stack = self._stack(start, end)
         known = key in self.begin
-        if not known:
-            if self.left == 0:
-                self.spent = True
-                raise _EnoughError
-            self.left -= 1
         search = self.make(stack, held)
         found = self.explore(search, None if known else limit)
         return [Option(c.energy_pj, float(c.latency_cycles), Run(search, c)) for c in frontier(found, _costs)]
@@ -235,20 +226,11 @@ def _costs(candidate: Candidate) -> tuple[float, float]:
     return candidate.energy_pj, candidate.latency_cycles
 
 
-def search_network(stacks: NetworkStacks, objective: Objective) -> tuple[Partition[Run], Effort]:
-    """The best sequence of stacks."""
-    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, stacks.begin)
-    effort = Effort(
-        legal=len(stacks.graph.layers) - 1 - len(stacks.rules.never),
-        tried=len(stacks.cuts) - 2,
-        considered=found.considered,
-        pruned=found.pruned,
-        priced=found.priced,
-        complete=found.complete,
-        interrupted=not found.complete and not stacks.spent,
-        bound=found.bound,
-    )
-    return found, effort
+def search_network(stacks: NetworkStacks, objective: Objective, most: int = MOST_STACKS) -> Found:
+    """The best sequence of stacks; ``most`` of them are priced besides those of the first sequence."""
+    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, stacks.begin, most=most)
+    legal = len(stacks.graph.layers) - 1 - len(stacks.rules.never)
+    return Found(found, legal, tried=len(stacks.cuts) - 2)
 
 
 def turned(searches: Sequence[StackSearch]) -> list[dict[str, HeldMap]]:

@@ -11,13 +11,14 @@ Products of energy and latency do not add up along a path: ``least_product.py`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from dfc.backend_cost.grid import Floats
+from dfc.backend_cost.grid import Bools, Floats
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.errors import InternalError
 from dfc.scheduling.lazy_paths import BestPaths, EdgeList
@@ -33,6 +34,7 @@ def best_sequence(
     objective: Objective,
     incumbent: Iterable[tuple[int, int, int, int]] | None = None,
     on_progress: Progress | None = None,
+    most: int | None = None,
 ) -> Partition[T]:
     """The sequence of stacks from cut 0 to cut ``n`` of least energy, latency or product of both.
 
@@ -46,6 +48,10 @@ def best_sequence(
         incumbent: stacks (start, end, place_in, place_out) to price first, such as those of a known good sequence, so
             that limits bite early; None: each unit alone, in place 0.
         on_progress: called after each pricing.
+        most: how many stacks may be priced besides ``incumbent``; None: all. They are spent in rounds: first on
+            sequences that hand everything over in the lowest place of each cut; then on other places at the cuts of the
+            best of these, where half of ``most`` more may be priced, and as many as it has stacks; then on everything,
+            with what the first round left over.
 
     A KeyboardInterrupt that ``provider`` or ``on_progress`` raises ends the search with what it has.
 
@@ -61,13 +67,21 @@ def best_sequence(
         search.price_first([(i, i + 1, 0, 0) for i in range(n)] if incumbent is None else incumbent)
         if not isfinite(search.least[0]):
             return search.result(complete=True)  # no way leads to the end
+        if most is not None:
+            search.first_rounds(most)
         if objective is Objective.EDP:
             least_product(search, search.least)
         else:
             search.solve((1.0, 0.0) if objective is Objective.ENERGY else (0.0, 1.0), lambda _: False)
         return search.result(complete=True)
+    except _SpentError:
+        return search.result(complete=False, spent=True)
     except KeyboardInterrupt:
         return search.result(complete=False)
+
+
+class _SpentError(Exception):
+    """As many stacks are priced as may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,7 @@ class _Search(Generic[T]):
         self.refresh_at = 0  # how many prices there are when the next refresh is due
         self.weights = (1.0, 0.0)
         self.proved = 0.0
+        self.left: float = inf  # how many more may be priced
         self.best: _Best[T] = _Best((inf, inf, inf, 0, ()), None, ())
 
     def lay_out(self) -> None:
@@ -130,9 +145,7 @@ class _Search(Generic[T]):
     def price_first(self, stacks: Iterable[tuple[int, int, int, int]]) -> None:
         """Price these stacks, as far as their bounds are finite."""
         number = {node: k for k, node in enumerate(self.nodes)}
-        x, y = self.least
-        weights = {Objective.ENERGY: (1.0, 0.0), Objective.LATENCY: (0.0, 1.0), Objective.EDP: (y or 1.0, x or 1.0)}
-        self.weights = weights[self.objective]
+        self.weights = self._towards_best()
         for start, end, place_in, place_out in stacks:
             tail, head = number.get((start, place_in)), number.get((end, place_out))
             found = None if tail is None or head is None else self.edges.find(tail, head)
@@ -140,16 +153,55 @@ class _Search(Generic[T]):
                 self.price(found)
         self.refresh()
 
-    def solve(self, weights: tuple[float, float], enough: Callable[[float], bool]) -> Line:
-        """The least weighted sum of energy and latency, as :class:`WeightedSearch` says; prices what it must."""
+    def first_rounds(self, most: int) -> None:
+        """The first two rounds: an effort that is limited begins with what promises most, not with what is least known.
+
+        Bounds tell little of what a place is worth: by them alone the effort would be spent on places at cuts that are
+        of no use.
+        """
+        ends = zip(self.edges.tails.tolist(), self.edges.heads.tolist(), strict=True)
+        stacks = [self._stack(tail, head) for tail, head in ends]
+        first = dict(reversed(self.nodes))  # per cut the lowest place
+        plain: Bools = np.array([p == first[a] and q == first[b] for a, b, p, q in stacks], dtype=bool)
+        if plain.all():
+            self.left = most
+            return
+        left = self._round(plain, most)
+        cuts = {(stack.start, stack.end) for stack in self.best.stacks}
+        same: Bools = np.array([stack[:2] in cuts for stack in stacks], dtype=bool)
+        self._round(same, len(cuts) + most // 2)
+        self.left = left
+        self.proved = max(self.proved, self.objective.of(*self.least))
+
+    def _round(self, among: Bools, most: int) -> float:
+        """The best sequence of some edges, as far as ``most`` prices lead; how many are left over."""
+        self.left = most
+        with suppress(_SpentError):
+            self.solve(self._towards_best(), lambda _: False, among)
+        self.refresh()
+        return self.left
+
+    def _towards_best(self) -> tuple[float, float]:
+        """Weights of energy and latency; for the product those that fit the best point known."""
+        x, y = self.best_point or self.least
+        weights = {Objective.ENERGY: (1.0, 0.0), Objective.LATENCY: (0.0, 1.0), Objective.EDP: (y or 1.0, x or 1.0)}
+        return weights[self.objective]
+
+    def solve(self, weights: tuple[float, float], enough: Callable[[float], bool], among: Bools | None = None) -> Line:
+        """The least weighted sum of energy and latency, as :class:`WeightedSearch` says; prices what it must.
+
+        ``among`` says which edges there are, all unless given.
+        """
         self.weights = weights
         costs, others = self._weigh(*self.bounds)
         for edge in self.prices:
             costs[edge], others[edge] = self._value(edge)
         costs[list(self.dropped)] = inf
+        if among is not None:
+            costs[~among] = inf
         paths = BestPaths(self.edges, costs, others)
         while not enough(paths.least):
-            if self.objective is not Objective.EDP:
+            if self.objective is not Objective.EDP and among is None:
                 self.proved = paths.least
             path = paths.path()
             waiting = [edge for edge in path if edge not in self.prices]
@@ -170,6 +222,9 @@ class _Search(Generic[T]):
             self.dropped.add(edge)
             self.known[0][edge] = self.known[1][edge] = inf
             return
+        if self.left < 1:
+            raise _SpentError
+        self.left -= 1
         tail, head = int(self.edges.tails[edge]), int(self.edges.heads[edge])
         options = tuple(self.provider.options(*self._stack(tail, head), limit))
         for o in options:
@@ -215,7 +270,7 @@ class _Search(Generic[T]):
         """No score is below the lower of this and the best so far."""
         self.proved = max(self.proved, least)
 
-    def result(self, complete: bool) -> Partition[T]:
+    def result(self, complete: bool, *, spent: bool = False) -> Partition[T]:
         """The best so far, and what has been proved."""
         considered, priced = len(self.edges.tails), len(self.prices)
         pruned = considered - priced
@@ -225,7 +280,7 @@ class _Search(Generic[T]):
             waiting = (row for edge, row in enumerate(rows) if edge not in self.prices)
             pruned = sum(not self.useful(x + rest_x, y + rest_y) for x, y, rest_x, rest_y in waiting)
         bound = best if complete else min(self.proved, best)
-        return Partition(self.best.stacks, complete, bound, considered, priced, pruned)
+        return Partition(self.best.stacks, complete, bound, considered, priced, pruned, spent)
 
     def _stack(self, tail: int, head: int) -> tuple[int, int, int, int]:
         """Cuts and places as the provider wants them."""

@@ -85,7 +85,8 @@ class ChosenStack(Generic[T_co]):
 class Partition(Generic[T_co]):
     """The best sequence found (empty: none), and how it was found.
 
-    complete: it is proved that none is better, or that there is none; else the search was interrupted.
+    complete: it is proved that none is better, or that there is none; else the search was interrupted, or has ``spent``
+    the prices that it may ask for.
     bound: no sequence has a lower score, whether complete or not.
     considered: stacks with a finite bound; of them ``priced`` were priced, and ``pruned`` proved to be of no use
     without. Those that an interruption left open are in neither.
@@ -97,6 +98,7 @@ class Partition(Generic[T_co]):
     considered: int
     priced: int
     pruned: int
+    spent: bool = False
 
     @property
     def energy_pj(self) -> float:

@@ -28,6 +28,8 @@ from dfc.scheduling.placement import Held
 from dfc.scheduling.search import Candidate, StackSearch
 
 TILES = ((4, 3), (64, 64))
+#: an effort that is no limit
+EVERYTHING = 10_000
 
 
 class Small:
@@ -54,7 +56,7 @@ class Small:
 
     def stacks(self) -> NetworkStacks:
         first = single_layer_stacks(self.graph)
-        return NetworkStacks(self.bounds, first, self.make, self.explore, hand_over=True, fixed=False, most=10_000)
+        return NetworkStacks(self.bounds, first, self.make, self.explore, hand_over=True, fixed=False)
 
 
 def sequences(stacks: NetworkStacks) -> Iterator[list[tuple[int, int, int, int]]]:
@@ -97,20 +99,17 @@ def chain(layers: int) -> Graph:
 def test_the_effort_is_limited() -> None:
     """Enough is no interruption: the result is as good as it gets with that effort, and the bound is true."""
     small = Small(chain(4), "meta_proto_df", Objective.ENERGY)
-    stacks = small.stacks()
-    stacks.left = 1
-    found, effort = search_network(stacks, Objective.ENERGY)
-    assert stacks.spent
-    assert not effort.complete
-    assert not effort.interrupted
-    assert found.bound <= found.energy_pj
+    found = search_network(small.stacks(), Objective.ENERGY, 1)
+    assert found.sequence.spent
+    assert not found.sequence.complete
+    assert not found.interrupted
+    assert found.sequence.bound <= found.sequence.energy_pj
 
 
 def test_an_interruption_is_no_effort() -> None:
     """Also while the last stack that may be priced is explored."""
     small = Small(chain(4), "meta_proto_df", Objective.ENERGY)
     stacks = small.stacks()
-    stacks.left = 1
     explore = small.explore
 
     def stop(search: StackSearch, limit: Limit | None) -> list[Candidate]:
@@ -119,9 +118,9 @@ def test_an_interruption_is_no_effort() -> None:
         return explore(search, limit)
 
     stacks.explore = stop
-    found, effort = search_network(stacks, Objective.ENERGY)
-    assert effort.interrupted
-    assert len(found.stacks) == 4
+    found = search_network(stacks, Objective.ENERGY, 1)
+    assert found.interrupted
+    assert len(found.sequence.stacks) == 4
 
 
 @pytest.mark.slow
@@ -144,9 +143,9 @@ def test_no_other_sequence_is_better(objective: Objective) -> None:
         if not 3 <= len(small.graph.layers) <= 5:  # others are no choice, or too many
             return
         stacks = small.stacks()
-        found, effort = search_network(stacks, objective)
+        found = search_network(stacks, objective, EVERYTHING).sequence
         expected = exhaustive(small.stacks(), objective)
-        assert effort.complete
+        assert found.complete
         assert objective.of(found.energy_pj, found.latency_cycles) == pytest.approx(expected, rel=1e-9)
         assert found.bound <= expected * (1 + 1e-9)
         seen += 1

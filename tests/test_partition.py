@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, product
 from math import inf
 from random import Random
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -310,6 +311,41 @@ def test_best_so_far(objective: Objective) -> None:
     assert early.pruned < early.considered - 40
     assert value(objective, early.energy_pj, early.latency_cycles) == told[39][1]
     assert early.bound == pytest.approx(told[39][2])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), tables(), st.sampled_from(list(Objective)), st.integers(0, 12))
+def test_limited_effort(data: st.DataObject, table: Table, objective: Objective, most: int) -> None:
+    """No more is priced than may be, what is proved is true, and what suffices finds the best."""
+    incumbent = data.draw(incumbents(table))
+    first = [(i, i + 1, 0, 0) for i in range(table.n)] if incumbent is None else incumbent
+    found = best_sequence(table.n, table, objective, incumbent, most=most)
+    least = min((rank(objective, *s) for s in all_sequences(table)), default=None)
+    assert found.spent != found.complete
+    assert found.priced == len(table.asked) <= len(set(first)) + most + most // 2 + table.n
+    if found.stacks:
+        check_valid(table, found)
+    if found.complete and least is not None:
+        assert rank(objective, edges_of(found), found.energy_pj, found.latency_cycles) == least
+    assert least is None or found.bound <= cast("float", least[0]) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_limited_effort_goes_where_it_tells_most(objective: Objective) -> None:
+    """First the cuts, then the places at these: no worse than without places."""
+    plain, table = chain(14, error=0.3), chain(14, places=3, error=0.3)
+    table.prices |= plain.prices
+    for one in (plain, table):  # bounds that tell little
+        one.bounds = {
+            edge: (0.6 * min(p[0] for p in ps), 0.6 * min(p[1] for p in ps)) for edge, ps in one.prices.items()
+        }
+    without = best_sequence(plain.n, plain, objective)
+    found = best_sequence(table.n, table, objective, most=len(plain.asked))
+    assert found.spent
+    reached = [value(objective, f.energy_pj, f.latency_cycles) for f in (found, without)]
+    assert found.bound <= reached[0] <= reached[1]
+    assert any(place_in or place_out for _, _, place_in, place_out in table.asked)
+    assert reached[0] < reached[1] or objective is not Objective.ENERGY
 
 
 def test_interrupted_before_anything_is_known() -> None:
