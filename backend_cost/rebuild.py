@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from dfc.backend_cost.cost_model import EXACT, CostModel, model_by_name
 from dfc.backend_cost.nest import Loop, Mapping, Nest, NestOperand, Unrolled, Work, operand_names
-from dfc.backend_cost.schedule import NestEntry, OperandEntry, Schedule, StackEntry, TileLayer, read_object
+from dfc.backend_cost.schedule import BufferEntry, NestEntry, OperandEntry, Schedule, StackEntry, TileLayer, read_object
 from dfc.backend_cost.schedule_json import typed
 from dfc.errors import UsageError
 from dfc.hwdsl import Arch, load_arch, parse_arch
@@ -37,6 +37,7 @@ class TileProblem:
     others:    what there is besides: the other tile classes.
     entry:     its line in the schedule; none for a nest that stands by itself.
     objective: what the schedule was to have least of.
+    held:      whole maps that the layer's stack takes over from the one before on chip, or leaves there for the next.
     """
 
     nest: Nest
@@ -47,6 +48,7 @@ class TileProblem:
     others: str = ""
     entry: TileLayer | None = None
     objective: str = ""
+    held: tuple[BufferEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def rebuild(schedule: Schedule, layer: str, tile_class: int | None = None, place
     extents = f"{entry.extents[0]}x{entry.extents[1]} positions"
     what = f"{layer} on {arch.name}: tile class {number} ({_tiles(count[number])}), {extents}"
     found = rebuild_tile(entry, arch, model_by_name(schedule.cost_model), what, place)
-    return replace(found, others=others, objective=schedule.objective)
+    held = tuple(b for b in stack.buffers if b.what == "map")
+    return replace(found, others=others, objective=schedule.objective, held=held)
 
 
 def rebuild_tile(entry: TileLayer, arch: Arch, model: CostModel, what: str, place: str) -> TileProblem:

@@ -193,9 +193,9 @@ class NestEntry:
 class BufferEntry:
     """Bits of a memory that something takes: ``bits`` of them from ``address_bits`` on, in each instance.
 
-    what:        "map" (part of a feature map that this tile computed or fetched), "window" (a copy of what a layer
-                 reads), "loops" (what a layer's loop nest keeps of an operand, both buffers where there are two),
-                 "H cache", "V cache" or "weights".
+    what:        "map" (part of a feature map that this tile computed or fetched; all of it where it stays for the
+                 stack), "window" (a copy of what a layer reads), "loops" (what a layer's loop nest keeps of an operand,
+                 both buffers where there are two), "H cache", "V cache" or "weights".
     name:        of the map, of the layer whose weights they are, or of the operand.
     first, last: layers from the start of the one to the end of the other; both empty for as long as the stack runs.
     copies:      2 where "loops" has two buffers, so that one is filled while the other is in use: ``bits`` are of both.
@@ -220,7 +220,8 @@ class BufferEntry:
 class ReadEntry:
     """What a layer reads of a map in one tile: of what this tile computed or fetched, and out of each cache.
 
-    It reads all of it in ``memory``: in place, or from a copy (a "window").
+    It reads all of it in ``memory``: in place, or from a copy (a "window"). Of a map that the stack before left on chip
+    as a whole, it reads ``held_bits`` and nothing else.
     """
 
     tensor: str
@@ -228,13 +229,14 @@ class ReadEntry:
     h_cache_bits: int
     v_cache_bits: int
     memory: str = ""
+    held_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MadeEntry:
     """What a layer computes of a map in one tile, or is the first to need of a map that is ``fetched``.
 
-    Nothing is fetched where all that is needed lies in caches.
+    Nothing is fetched where all that is needed lies in caches, or in a map that stays on chip.
 
     ``extents`` are [x, y] positions of those that the ``map`` has in all, ``bits`` theirs with all channels; of these
     the next two go into the caches.
@@ -329,7 +331,10 @@ class StackEntry:
     """Layers that run depth-first together.
 
     ``order`` of tiles is "rows" or "columns"; ``buffers`` stay in memories while the stack runs. Where a cache or the
-    weights lie in several memories, all are named. Tiles are the ``columns`` times the ``rows``.
+    weights lie in several memories, all are named. Tiles are the ``columns`` times the ``rows``. A whole map among the
+    buffers is handed over on chip: the stack that makes it and the next, which alone reads it, have the same buffer for
+    it. Each tile of the one writes its own part of the map; each tile of the other reads whole windows of it, and keeps
+    none of it in caches.
     """
 
     layers: tuple[str, ...]
@@ -385,7 +390,8 @@ class Schedule:
 
     ``complete`` is false where the search was stopped before it was done. ``policy`` is "dfc", by which everything that
     is alive at once has room and an address, or the name of a reference that is repeated. ``off_chip`` says where
-    weights and the maps between stacks lie in the outermost memory. ``baselines`` are what it is compared with.
+    weights and the maps between stacks lie in the outermost memory, save for those that are handed over on chip.
+    ``baselines`` are what it is compared with.
     """
 
     schema: str

@@ -37,6 +37,8 @@ def render_explanation(problem: TileProblem, found: Explanation, *, width: int =
         lines += _labelled("mapping", _proof(problem.entry.gap, clean(problem.objective)), width)
     if problem.others:
         lines += _labelled("other classes", f"{problem.others}; as class (tiles)", width)
+    for sentence in _on_chip(problem):
+        lines += _labelled("stays on chip", sentence, width)
     lines += _section("Loop nest, and the memory that holds each operand from that loop inwards", width, paint)
     lines += draw_nest(found, width, paint)
     lines += _section("Memories, from the array outwards: what one instance holds", width, paint)
@@ -55,6 +57,19 @@ def _proof(gap: float, objective: str) -> str:
     if gap <= 0:
         return f"proved best for {objective}"
     return f"none can be better for {objective} by more than {at_most_percent(gap)} %"
+
+
+def _on_chip(problem: TileProblem) -> list[str]:
+    """Which maps the layer reads that the stack before left on chip, and which it leaves there for the next."""
+    if problem.entry is None:
+        return []
+    memory = {b.name: f"{clean(b.memory)} ({size(b.bits)})" for b in problem.held}
+    read = [name.tensor for name in problem.entry.reads if name.tensor in memory]
+    made = [one.tensor for one in problem.entry.makes if one.tensor in memory]
+    return [
+        *(f"'{clean(name)}', which it reads, in {memory[name]}, where the stack before left it" for name in read),
+        *(f"'{clean(name)}', which it makes, in {memory[name]}, where the next stack reads it" for name in made),
+    ]
 
 
 def _section(title: str, width: int, paint: Paint) -> list[str]:

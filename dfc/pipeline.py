@@ -27,7 +27,7 @@ from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
 from dfc.passes.tiles import OVERLAPS, Order, Overlap
-from dfc.scheduling.assemble import Assembler, Tally, baseline, proof_note
+from dfc.scheduling.assemble import Assembler, Tally, baseline, handed_notes, proof_note
 from dfc.scheduling.baselines import Wanted, add_baselines
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.check_sums import check_sums
@@ -300,14 +300,18 @@ class _Search:
             self.first,
             self._make,
             self._explore,
-            hand_over=False,  # dfc check does not know yet of maps that stay on chip between stacks
+            hand_over=self.request.policy.fits,
             fixed=self.request.stacks != "auto" or not self.request.policy.fits,
             rules=self.rules,
         )
 
     def _explore(self, search: StackSearch, limit: Limit | None) -> list[Candidate]:
         choice = self.choice(search.stack)
-        search.explore(choice.overlaps, choice.tile, self.request.objective, limit)
+        twin = self.known.get((search.stack.layers, ())) if search.held and choice.tile is None else None
+        if twin is not None and twin.looked:
+            search.follow(twin, self.request.objective)
+        else:
+            search.explore(choice.overlaps, choice.tile, self.request.objective, limit)
         return self.choices(search)
 
     def _unrolled(self, chosen: list[_Chosen]) -> list[_Chosen]:
@@ -330,6 +334,14 @@ class _Search:
         tile = tuple(min(a, b) for a, b in zip(wish, search.whole, strict=True))
         wanted = [c for c in fit if c.tile == tile]
         return wanted if wanted or self.complete else fit
+
+    def off_chip(self, chosen: Sequence[_Chosen]) -> list[Candidate] | None:
+        """The same stacks where all is handed over off chip, as far as that was searched; None where it was not."""
+        twins = [self.known.get((one.search.stack.layers, ())) for one in chosen]
+        choices = [self.choices(twin) for twin in twins if twin]
+        if len(choices) < len(chosen) or not all(choices) or self.request.spatial is Spatial.SEARCH:
+            return None
+        return best_combination(choices, self.request.objective)
 
     def _nothing_fits(self, search: StackSearch) -> InfeasibleError:
         reasons = [c for c in search.found.values() if isinstance(c, Infeasible)]
@@ -463,6 +475,7 @@ def schedule_graph(
         assert isinstance(cost, StackCost)
         priced.append(cost)
     schedule = _assemble(pricer, priced, search.whole(chosen), request, model, search)
+    schedule = replace(schedule, notes=(*schedule.notes, *handed_notes(schedule, search.off_chip(chosen))))
     report = partial(search.report, chosen[-1].search)
     return add_baselines(schedule, pricer, request.policy, request.objective, request.baselines, report)
 

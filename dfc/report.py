@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from dfc.backend_cost.schedule import Coverage, Schedule, StackEntry
@@ -220,7 +221,24 @@ def _stacks(schedule: Schedule, width: int, paint: Paint) -> list[str]:
         *format_table(how, [Row(_how(i, s)) for i, s in stacks], width, paint),
         *_section("Stacks: what they cost; gains are over one tile per stack, layer by layer", width, paint),
         *format_table(costs, [Row(_costs(i, s, scale)) for i, s in stacks], width, paint),
+        *_handed(schedule.stacks, width, paint),
     ]
+
+
+def _handed(stacks: Sequence[StackEntry], width: int, paint: Paint) -> list[str]:
+    """Maps that never leave the chip, though they pass from one stack to the next."""
+    columns = [Column("map", left=True), Column("in", left=True), *map(Column, ("from", "to", "size"))]
+    maps = [{b.name: b for b in stack.buffers if b.what == "map"} for stack in stacks]
+    rows = [
+        Row((clean(name), clean(b.memory), f"stack {number}", f"stack {number + 1}", size(b.bits, 3)))
+        for number, (here, there) in enumerate(pairwise(maps))
+        for name, b in here.items()
+        if name in there
+    ]
+    if not rows:
+        return []
+    title = "Maps that stay on chip between stacks: neither written to DRAM nor read back"
+    return [*_section(title, width, paint), *format_table(columns, rows, width, paint)]
 
 
 def _how(index: int, stack: StackEntry) -> tuple[str, ...]:
@@ -245,12 +263,14 @@ def _overlap(stack: StackEntry) -> str:
 
 
 def _caches(stack: StackEntry) -> str:
-    """Where overlap along rows and columns is kept; along an axis that the tile spans there is none to keep."""
+    """Where overlap along rows and columns is kept; along an axis that the tile spans there is none to keep.
+
+    None is kept either where nothing overlaps, or where whole maps stay on chip.
+    """
     keeps_h = stack.tile[0] < stack.map[0] and stack.overlap in ("cached", "h-cached")
     keeps_v = stack.tile[1] < stack.map[1] and stack.overlap in ("cached", "v-cached")
-    if not keeps_h and not keeps_v:
-        return "-"
-    return f"{clean(stack.h_cache_memory) if keeps_h else '-'}/{clean(stack.v_cache_memory) if keeps_v else '-'}"
+    h, v = (clean(name) or "-" for name in (stack.h_cache_memory * keeps_h, stack.v_cache_memory * keeps_v))
+    return "-" if h == v == "-" else f"{h}/{v}"
 
 
 def _costs(index: int, stack: StackEntry, scale: float) -> tuple[str, ...]:

@@ -192,7 +192,7 @@ class TileState:
     def columns(self, layer: Layer, entry: ReadEntry, positions: int) -> tuple[Rows | None, int]:
         """(numbers of the columns that are read, how many): all, or those of the channels that the layer needs."""
         info = self.machine.maps[entry.tensor]
-        bits = entry.fresh_bits + entry.h_cache_bits + entry.v_cache_bits
+        bits = entry.fresh_bits + entry.h_cache_bits + entry.v_cache_bits + entry.held_bits
         full = info.columns
         if bits == positions * full * self.machine.map_bits:
             return None, full
@@ -239,7 +239,7 @@ class TileState:
                 cause="tiles run in another order, or a tile makes or keeps less than later ones read",
             )
         said = {
-            "fresh": entry.fresh_bits,
+            "fresh": entry.fresh_bits + entry.held_bits,
             "across": entry.v_cache_bits if across == "V cache" else entry.h_cache_bits,
             "along": entry.h_cache_bits if across == "V cache" else entry.v_cache_bits,
         }

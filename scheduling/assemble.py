@@ -21,6 +21,7 @@ from dfc.backend_cost.schedule import (
     NestEntry,
     OperandEntry,
     ReadEntry,
+    Schedule,
     StackEntry,
     TileClassEntry,
     TileLayer,
@@ -35,7 +36,7 @@ from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer
 from dfc.scheduling.parts import TileParts
 from dfc.scheduling.placement import Buffer
 from dfc.scheduling.search import Candidate
-from dfc.units import at_most_percent
+from dfc.units import at_most_percent, percent
 
 
 @dataclass
@@ -255,11 +256,13 @@ class Assembler:
         )
 
     def off_chip(self, stacks: Sequence[StackCost]) -> tuple[BufferEntry, ...]:
-        """Where weights and the maps between stacks lie in the outermost memory: one after the other, all the time."""
+        """Where weights and the maps between stacks lie in the outermost memory: one after the other, all the time.
+
+        Maps that stay on chip have no place there.
+        """
         array, graph = self.arch.array, self.graph
-        names = dict.fromkeys(
-            [*graph.inputs, *(t for s in stacks for t in (*s.plan.stack.inputs, *s.plan.stack.outputs))]
-        )
+        crossing = (t for s in stacks for t in (*s.plan.stack.inputs, *s.plan.stack.outputs) if t not in s.held)
+        names = dict.fromkeys([*graph.inputs, *crossing])
         parts = [
             ("weights", layer.name, self.pricer.weight_bits(layer)) for layer in graph.layers if layer.weight_elements
         ]
@@ -301,7 +304,7 @@ class Assembler:
             reads = self._reads(run, stack, parts)
             makes: list[MadeEntry] = []
             if run.nest is not None:
-                arriving = dict.fromkeys(read.tensor for read in reads if read.tensor not in here)
+                arriving = dict.fromkeys(r.tensor for r in reads if r.tensor not in here | stack.held)
                 names = [*((t, True) for t in arriving), (self.graph.layers[run.layer].output, False)]
                 makes = [self._made(t, fetched, found, stack, parts, run) for t, fetched in names]
                 here.update(t for t, _ in names)
@@ -332,6 +335,9 @@ class Assembler:
             def bits(positions: int, name: str = name) -> int:
                 return self.pricer.maps.read_bits(layer, name, positions, 1)
 
+            if name in stack.held:  # all of it lies there, whatever tiles keep
+                found[name] = ReadEntry(name, 0, 0, 0, memory, bits(read.window))
+                continue
             h, v = (read.along, read.across) if stack.plan.order is Order.ROWS else (read.across, read.along)
             found[name] = ReadEntry(name, bits(read.fresh), bits(h), bits(v), memory)
         return tuple(found.values())
@@ -466,6 +472,25 @@ def proof_note(priced: Sequence[StackCost], objective: Objective) -> str:
     if len(known) < len(gaps):
         return f"{counted}; of the others it is not known by how much they can be better"
     return f"{counted}; of the others none can be better by more than {at_most_percent(max(known))} %"
+
+
+def handed_notes(schedule: Schedule, off_chip: Sequence[Candidate] | None) -> list[str]:
+    """What it saves that maps stay on chip between stacks, where it is known what the same stacks cost without."""
+    held = {b.name for stack in schedule.stacks for b in stack.buffers if b.what == "map"}
+    if not held or off_chip is None:
+        return []
+    totals = schedule.totals
+    more = sum(c.energy_pj for c in off_chip) - totals.energy_pj
+    later = sum(c.latency_cycles for c in off_chip) - totals.latency_cycles
+    which = "a map stays" if len(held) == 1 else f"{len(held)} maps stay"
+    return [
+        f"{which} on chip between stacks; handing over off chip, the same stacks take "
+        f"{_more(more, totals.energy_pj)} energy and {_more(later, totals.latency_cycles)} cycles"
+    ]
+
+
+def _more(difference: float, whole: float) -> str:
+    return f"{percent(abs(difference), whole)} % {'more' if difference >= 0 else 'less'}"
 
 
 def baseline(whole: Sequence[Candidate], energy_pj: float, latency_cycles: int) -> Baseline:

@@ -7,8 +7,10 @@ It reads the schedule alone, and shares no code with what placed the tensors: th
 3. loops: what each layer's mapping keeps in each memory, recounted, has a buffer, or two where the file says so;
 4. reads: maps, caches, copies of them and weights lie where a layer reads them, and each copy has a source and a place;
 5. maps live from the layer that makes them to the last that reads them;
-6. caches are as large as their layout, and hold what tiles leave in them beside what they still read from them;
-7. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
+6. maps between stacks: what stays on chip has the same place in the stack that makes it and in the next, which alone
+   reads it; what is fetched was left off chip before;
+7. caches are as large as their layout, and hold what tiles leave in them beside what they still read from them;
+8. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
 
 What the file does not tell, and nothing here proves: which positions a tile reads and makes (it gives how many); so of
 a cache that it has the lines and the length that one tile after the other asks for, not that each position is
@@ -27,6 +29,7 @@ from dfc.hwdsl import Arch, parse_arch
 from dfc.ir import Role
 from dfc.scheduling.check_caches import check_caches, check_cover
 from dfc.scheduling.check_estimate import estimate
+from dfc.scheduling.check_handed import check_handed
 from dfc.scheduling.check_sums import check_sums
 from dfc.scheduling.check_tile import Peak, Place, Violation, check_class, worse
 
@@ -98,6 +101,7 @@ def _all(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator[Vio
         sizes = {name: min(bits, listed.get(name, bits)) for name, bits in sizes.items()}
     yield from _off_chip(schedule, arch.memories[arch.paths[Role.O][-1]].name)
     yield from _inside(schedule.off_chip, sizes, -1, -1)
+    yield from check_handed(schedule, arch.memories[arch.paths[Role.O][-1]].name)
     layers = {layer.name: layer for layer in schedule.layers}
     for number, stack in enumerate(schedule.stacks):
         yield from _inside(stack.buffers, sizes, number, -1)

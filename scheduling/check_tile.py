@@ -113,6 +113,11 @@ class Place:
         """Where a cache of a map lies."""
         return next((b.memory for b in self.stack.buffers if (b.what, b.name) == (what, tensor)), None)
 
+    def whole_map(self, tensor: str) -> tuple[str | None, int]:
+        """Where a map lies that the stack before left on chip as a whole, and its bits; None, 0: nowhere."""
+        found = (b for b in self.stack.buffers if (b.what, b.name) == ("map", tensor))
+        return next(((b.memory, b.bits) for b in found), (None, 0))
+
 
 @dataclass(frozen=True, slots=True)
 class _Map:
@@ -233,6 +238,11 @@ def _read(place: Place, run: TileLayer, read: ReadEntry, maps: dict[str, _Map]) 
         if bits > room:
             what = f"it reads {bits:,} bits of '{read.tensor}' out of the {what}, which has {room:,}"
             yield place.wrong(what, run.layer, memory or "", bits - room)
+    memory, room = place.whole_map(read.tensor)
+    parts.append(("feature map", memory, read.held_bits, room))
+    if read.held_bits > room:
+        what = f"it reads {read.held_bits:,} bits of '{read.tensor}' out of a map that stays, which has {room:,}"
+        yield place.wrong(what, run.layer, memory or "", read.held_bits - room)
     for what, memory, bits, _ in parts:
         if not bits or memory in (None, here):
             continue

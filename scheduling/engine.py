@@ -82,6 +82,11 @@ class StackCost:
         object.__setattr__(self, "energy_pj", sum(c.energy_pj * c.tile.count for c in self.classes))
         object.__setattr__(self, "latency_cycles", sum(c.latency_cycles * c.tile.count for c in self.classes))
 
+    @property
+    def held(self) -> frozenset[str]:
+        """Maps that enter or leave the stack on chip, as a whole."""
+        return frozenset(b.name for b in self.stay if b.what == "map")
+
 
 class StackPricer:
     """Prices plans of one network on one chip, mapped as the rules say."""

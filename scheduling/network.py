@@ -27,8 +27,8 @@ from dfc.scheduling.search import Candidate, StackSearch, frontier
 MOST_CUTS = 14
 #: stacks of more layers are not tried, unless they are asked for first
 MOST_LAYERS = 40
-#: stacks that are priced besides those of the first sequence, before the search is ended with what it has; half as many
-#: more where maps may stay on chip
+#: stacks that are priced besides those of the first sequence, before the search is ended with what it has; more where
+#: maps may stay on chip (partition.py)
 MOST_STACKS = 16
 
 

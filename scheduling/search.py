@@ -38,6 +38,8 @@ _SEEDS = 4
 _PRICED = 6
 #: a mode whose best costs so many times the best of all is not refined
 _BEHIND = 1.5
+#: tiles that are priced where the same stack was searched with other maps on chip, the best of these
+_FOLLOWED = 3
 #: tiles of each mode that are also walked in other orders
 _TURNED = 2
 
@@ -213,6 +215,13 @@ class StackSearch:
         of_modes = (look for overlap in overlaps for look in self._best_looks(objective, overlap)[:1])
         for look in dict.fromkeys([*self._best_looks(objective)[:_PRICED], *of_modes]):
             self.price(look.tile, look.overlap, order=look.order)
+
+    def follow(self, other: StackSearch, objective: Objective) -> None:
+        """Price the best tiles of the same stack with other maps on chip, and the whole map: they differ little."""
+        found = sorted(other.candidates(), key=lambda c: score(c, objective))
+        self.price(self.whole, found[0].overlap)
+        for candidate in found[:_FOLLOWED]:
+            self.price(candidate.tile, candidate.overlap, candidate.spatial, candidate.order)
 
     def _best_looks(self, objective: Objective, overlap: Overlap | None = None) -> list[Candidate]:
         found = [c for c in self.looked.values() if c is not None and overlap in (None, c.overlap)]

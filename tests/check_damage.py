@@ -11,7 +11,7 @@ from brute_force import held_bits
 from dfc.backend_cost.cost_model import EXACT
 from dfc.backend_cost.nest import operand_names
 from dfc.backend_cost.rebuild import rebuild
-from dfc.backend_cost.schedule import BufferEntry, Schedule, TileClassEntry, TileLayer
+from dfc.backend_cost.schedule import BufferEntry, ReadEntry, Schedule, TensorInfo, TileClassEntry, TileLayer
 from dfc.hwdsl import format_arch, parse_arch
 
 #: where a buffer stands: (stack, class, number); class -1 for the stack's own, stack -1 for what lies off chip
@@ -172,6 +172,156 @@ def shallower(schedule: Schedule, rng: random.Random) -> Found | None:
     return with_buffer(schedule, where, replace(new, bits=bits)), f"{b} as {new}"
 
 
+# --- maps that stay on chip between stacks
+
+
+def rehanded(schedule: Schedule, rng: random.Random) -> Found | None:
+    """What two stacks hand over on chip, no longer so: in another place, too small, gone, or in the wrong hands."""
+    held = [(where, b) for where, b in buffers(schedule) if where[1] < 0 <= where[0] and b.what == "map"]
+    if not held:
+        return None
+    where, b = rng.choice(held)
+    both = [at for at, other in held if other.name == b.name]
+    damage = rng.choice(sorted(_HANDED))
+    found = _HANDED[damage](schedule, rng, where, b, both)
+    return found and (found, f"{damage}: {b} in {where}")
+
+
+Handed = Callable[[Schedule, random.Random, Where, BufferEntry, list[Where]], Schedule | None]
+
+
+def _in_both(schedule: Schedule, both: list[Where], new: BufferEntry | None) -> Schedule:
+    for where in both:
+        schedule = with_buffer(schedule, where, new)
+    return schedule
+
+
+def _shifted_map(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    """In one stack alone it lies at another address, free or not."""
+    del both
+    size = next(m.size_bits for m in schedule.hw.memories if m.name == b.memory)
+    address = rng.choice([0, size - b.bits, rng.randrange(size - b.bits + 1)])
+    return with_buffer(schedule, where, replace(b, address_bits=address)) if address != b.address_bits else None
+
+
+def _onto_another(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    """In both stacks it lies where something else lies in one of them."""
+    here = {at[0] for at in both}
+    others = [
+        o
+        for at, o in buffers(schedule)
+        if at[0] in here and o.memory == b.memory and o.bits and (o.what, o.name) != ("map", b.name)
+    ]
+    if not others:
+        return None
+    other = rng.choice(others)
+    address = rng.randrange(max(0, other.address_bits - b.bits + 1), other.address_bits + other.bits)
+    return _in_both(schedule, both, replace(b, address_bits=address))
+
+
+def _smaller_map(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    new = replace(b, bits=rng.choice([b.bits - 1, rng.randrange(b.bits)]))
+    return with_buffer(schedule, where, new) if rng.random() < 0.5 else _in_both(schedule, both, new)
+
+
+def _dropped_map(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    del b
+    return _in_both(schedule, rng.choice([both, [where]]), None)
+
+
+def _other_memory(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    """At the free end of another memory."""
+    del where
+    others = [m for m in schedule.hw.memories if m.name != b.memory and m.size_bits > 2 * b.bits]
+    if not others:
+        return None
+    memory = rng.choice(others)
+    return _in_both(schedule, both, replace(b, memory=memory.name, address_bits=memory.size_bits - b.bits))
+
+
+def _read_again(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    """A stack reads it that does not follow the one that makes it; perhaps it too has the buffer."""
+    others = [s for s in range(len(schedule.stacks)) if s != max(at[0] for at in both)]
+    s = rng.choice(others)
+    runs = [
+        (c, n) for c, tile in enumerate(schedule.stacks[s].tile_classes) for n, x in enumerate(tile.layers) if x.nest
+    ]
+    if not runs:
+        return None
+    c, n = rng.choice(runs)
+    run = schedule.stacks[s].tile_classes[c].layers[n]
+    read = ReadEntry(b.name, 0, 0, 0, run.memories.get("I", ""), rng.randrange(1, b.bits))
+    found = with_layer(schedule, s, c, n, replace(run, reads=(*run.reads, read)))
+    if rng.random() < 0.5 and s not in {at[0] for at in both}:
+        stack = found.stacks[s]
+        stack = replace(stack, buffers=(*stack.buffers, b))
+        found = replace(found, stacks=(*found.stacks[:s], stack, *found.stacks[s + 1 :]))
+    return found
+
+
+def _more_than_it_has(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    """A layer reads more of it than there is, or as if this tile had fetched it."""
+    del where
+    s = max(at[0] for at in both)
+    readers = [
+        (c, n, k)
+        for c, tile in enumerate(schedule.stacks[s].tile_classes)
+        for n, run in enumerate(tile.layers)
+        for k, read in enumerate(run.reads)
+        if read.tensor == b.name
+    ]
+    c, n, k = rng.choice(readers)
+    run = schedule.stacks[s].tile_classes[c].layers[n]
+    old = run.reads[k]
+    bits = old.held_bits
+    new = rng.choice(
+        [
+            replace(old, held_bits=b.bits + 1),
+            replace(old, held_bits=0, fresh_bits=bits),
+            replace(old, held_bits=0, h_cache_bits=bits),
+        ]
+    )
+    reads = (*run.reads[:k], new, *run.reads[k + 1 :])
+    return with_layer(schedule, s, c, n, replace(run, reads=reads))
+
+
+def _crosses_the_border(
+    schedule: Schedule, rng: random.Random, where: Where, b: BufferEntry, both: list[Where]
+) -> Schedule | None:
+    """The user wants it too, or it is to lie off chip as well."""
+    del where, both
+    if rng.random() < 0.5:
+        return replace(schedule, off_chip=(*schedule.off_chip, replace(b, memory=schedule.off_chip[0].memory)))
+    outputs = (*schedule.model.outputs, TensorInfo(b.name, (1,), 8))
+    return replace(schedule, model=replace(schedule.model, outputs=outputs))
+
+
+_HANDED: dict[str, Handed] = {
+    "another address in one stack": _shifted_map,
+    "onto another": _onto_another,
+    "too small": _smaller_map,
+    "gone": _dropped_map,
+    "another memory": _other_memory,
+    "another reader": _read_again,
+    "more than it has": _more_than_it_has,
+    "the network's border": _crosses_the_border,
+}
+
+
 # --- the chip
 
 
@@ -292,4 +442,5 @@ DAMAGES: dict[str, Callable[[Schedule, random.Random], Found | None]] = {
     "uncopied": uncopied,
     "rereading": rereading,
     "miscounted": miscounted,
+    "rehanded": rehanded,
 }

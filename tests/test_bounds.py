@@ -15,17 +15,29 @@ from hypothesis import strategies as st
 from dfc.backend_cost.cost_model import DEFINES, EXACT, CostModel
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import Objective
-from dfc.hwdsl import load_arch
+from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph, Kind
 from dfc.passes import PassManager, default_pipeline
-from dfc.passes.stacks import cut_after
+from dfc.passes.stacks import Stack, cut_after
 from dfc.passes.tiles import Order, Overlap, Tiler
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.engine import StackCost
-from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.levels import Infeasible, MemoryLadder
+from dfc.scheduling.placement import HeldMap
 from dfc.scheduling.policy import OURS, REFERENCE, Policy
 
 CHIPS = ("meta_proto", "meta_proto_df", "tpu_like_df", "edge_tpu_like_df", "ascend_like_df", "tesla_npu_like")
+
+
+def handed(graph: Graph, arch: Arch, stack: Stack) -> dict[str, HeldMap]:
+    """The stack's first input and its tiled output, on chip in the largest memory that feature maps share there."""
+    shared = MemoryLadder(arch).shared[:-1]
+    if not shared:
+        return {}
+    last = stack.outputs[-1]
+    alone = not any(c in stack.layers for c in graph.consumers[last])
+    names = [*stack.inputs[:1], *([last] if alone else [])]
+    return {name: HeldMap(shared[-1], high) for high, name in zip((False, True), names, strict=False)}
 
 
 @pytest.mark.slow
@@ -68,10 +80,19 @@ def test_no_plan_costs_less_than_its_bound(model: CostModel, policy: Policy) -> 
             assert cycles >= fewest * (1 - 1e-9)
             met["priced"] += 1
             met["near"] += cost.energy_pj < 3 * energy
+            held = handed(graph, arch, stack) if policy.fits else {}
+            cost = pricer.price(plan, held=held) if held else cost
+            if isinstance(cost, StackCost) and held:
+                energy, cycles = bounds.plan_bound(plan, held)
+                assert energy <= bounds.plan_bound(plan, ())[0]
+                assert cost.energy_pj >= energy * (1 - 1e-9)
+                assert cost.latency_cycles >= cycles * (1 - 1e-9)
+                met["held"] += 1
 
     check()
     assert met["priced"] > 20
     assert met["near"] > met["priced"] / 4
+    assert met["held"] > 10 or not policy.fits
 
 
 def test_what_a_dilated_kernel_skips_is_not_read() -> None:

@@ -73,7 +73,7 @@ def scheduled(graph: Graph, hw: str, tile: str, overlap: str = "auto", **options
     st.sampled_from(["cached", "h-cached", "v-cached", "recompute"]),
     st.sampled_from(["rows", "columns"]),
     st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    st.sampled_from(["auto", "one"]),
+    st.sampled_from(["auto", "one", "each"]),
 )
 def test_schedules_of_random_networks_pass(
     graph: Graph, hw: str, overlap: str, order: str, tile: tuple[int, int], stacks: str
@@ -182,6 +182,7 @@ def samples() -> tuple[Schedule, ...]:
         compile_model(MODELS / "fsrcnn.onnx", "tpu_like_df", tile="37x50", overlap="h-cached", order="columns"),
         scheduled(block, "edge_tpu_like_df", "9x9", "cached", order="columns"),
         scheduled(separable, "ascend_like_df", "7x7", "v-cached"),
+        scheduled(block, "meta_proto_df", "9x9", "cached", stacks="each"),
     )
 
 
@@ -258,15 +259,18 @@ def test_the_command_lists_what_does_not_hold(cli: Cli) -> None:
     cli("compile", chain(cli.folder / "net.onnx"), "--hw", HW, "--tile", "4x4", "-o", "out", "-q")
     path = cli.folder / "out" / "schedule.json"
     schedule = Schedule.from_json(path.read_text(encoding="utf-8"))
+    done: set[str] = set()
     for kind in DAMAGES:
         broken = damaged(schedule, kind, seed=1)
         if broken is None:
             continue
+        done.add(kind)
         path.write_text(broken[0].to_json(), encoding="utf-8")
         found = cli("check", path)
         assert found.code == 1
         assert "What does not hold, the worst first\n  - " in found.out
         assert found.err.startswith("error[CLI064]: ")
+    assert set(DAMAGES) - done == {"shortened", "shifted", "uncopied"}  # a layer per stack, which reads in place
 
 
 def test_of_the_reference_it_says_where_it_would_not_fit(cli: Cli) -> None:
