@@ -24,10 +24,10 @@ from dfc.backend_cost.tables import Tables, build_tables
 from dfc.hwdsl.arch import Arch
 from dfc.ir import KERNEL_DIM, N_DIMS, OUTPUT_DIM, Dim
 
-#: larger problems are refused
-MOST = 150_000
-#: mappings that are priced at once
-CHUNK = 1 << 15
+#: larger problems are refused: mappings without idle steps, and with all ways to be idle
+MOST, MOST_WITH_IDLE = 150_000, 20_000_000
+#: mappings that are priced at once, and that are listed at once to see which of them fit
+CHUNK, LISTED_AT_ONCE = 1 << 15, 1 << 20
 #: relative difference below which two values are one
 SAME = 1e-9
 
@@ -97,16 +97,25 @@ def count(nest: Nest) -> int:
     return different * prod(comb(len(loops) + len(o.memories) - 1, len(loops)) for o in nest.operands)
 
 
+def with_idle(nest: Nest, model: CostModel) -> list[Nest]:
+    """The nest, and it in all the numbers of steps, some of them idle, in which the search would run it."""
+    return [nest, *(nest.with_steps(steps) for steps in padded_steps(nest, model))]
+
+
+def listable(nest: Nest, model: CostModel) -> bool:
+    """Whether there are few enough mappings to list them."""
+    return count(nest) <= MOST and sum(map(count, with_idle(nest, model))) <= MOST_WITH_IDLE
+
+
 def price_all(nest: Nest, arch: Arch, model: CostModel) -> Priced:
     """Every mapping that fits, priced; mappings that the model cannot tell apart may be listed once.
 
     Raises:
-        TooManyError: there are more than MOST, before those that do not fit are left out.
+        TooManyError: there are more than can be listed, before those that do not fit are left out.
     """
-    if count(nest) > MOST:
+    if not listable(nest, model):
         raise TooManyError
-    nests = [nest, *(nest.with_steps(steps) for steps in padded_steps(nest, model))]
-    found = [_Listing(n, arch, model).priced() for n in nests]
+    found = [_Listing(n, arch, model).priced() for n in with_idle(nest, model)]
     return Priced(np.concatenate([f.energy_pj for f in found]), np.concatenate([f.cycles for f in found]))
 
 
@@ -212,6 +221,7 @@ class _Listing:
         self.dims = np.array([[loop.dim for loop in order] for order in listed], dtype=np.int64)
         self.dims = self.dims.reshape(len(listed), self.loops)
         self.cuts = [self._cuts(len(o.memories)) for o in nest.operands]
+        self.bits = [self._bits(i) for i in range(len(nest.operands))]
 
     def _cuts(self, memories: int) -> np.ndarray:
         """All ways to cut an order at memories, (ways, memories): the last takes all loops."""
@@ -235,30 +245,36 @@ class _Listing:
             layers.append(elements[self.point[:, self.cuts[i][:, m]]] * each)
         return np.stack(layers, axis=2)
 
-    def _fitting(self) -> tuple[np.ndarray, ...]:
-        """Row of the order, and per operand the row of the cuts, of all mappings that fit."""
-        operands = self.nest.operands
-        room: dict[int, np.ndarray] = {}
-        for i, operand in enumerate(operands):
-            bits = self._bits(i)
-            shape = [len(self.point), *(len(c) if j == i else 1 for j, c in enumerate(self.cuts))]
+    def _fitting(self, first: int, end: int) -> tuple[np.ndarray, ...]:
+        """Row of the order, and per operand the row of the cuts, of all mappings that fit, for some of the orders.
+
+        One operand joins after the other; what is too large already is not carried on, for nothing makes room again.
+        """
+        row = np.arange(first, min(end, len(self.point)))
+        ways: list[np.ndarray] = []
+        room = {m: np.full(len(row), self.arch.memories[m].size_bits) for o in self.nest.operands for m in o.memories}
+        for operand, bits in zip(self.nest.operands, self.bits, strict=True):
+            good = np.ones((len(row), bits.shape[1]), dtype=bool)
             for m, memory in enumerate(operand.memories):
-                before = room.get(memory, np.array(self.arch.memories[memory].size_bits))
-                room[memory] = before - bits[:, :, m].reshape(shape)
-        good = np.ones((len(self.point), *map(len, self.cuts)), dtype=bool)
-        for left in room.values():
-            good &= left >= 0
-        return np.nonzero(good)
+                good &= bits[row, :, m] <= room[memory][:, None]
+            before, way = np.nonzero(good)
+            row, ways = row[before], [*(w[before] for w in ways), way]
+            room = {memory: left[before] for memory, left in room.items()}
+            for m, memory in enumerate(operand.memories):
+                room[memory] -= bits[row, way, m]
+        return row, *ways
 
     def priced(self) -> Priced:
         tables = build_tables(self.nest, self.arch, np.array(self.points), self.model)
-        row, *ways = self._fitting()
         found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0), np.zeros(0))]
-        for start in range(0, len(row), CHUNK):
-            part = slice(start, start + CHUNK)
-            cuts = tuple(c[w[part]] for c, w in zip(self.cuts, ways, strict=True))
-            batch = Batch(self.dims[row[part]], self.point[row[part]], cuts)
-            found.append(_priced(tables, batch.take(self._different(tables, batch, row[part]))))
+        orders_at_once = 1 + LISTED_AT_ONCE // prod(map(len, self.cuts))
+        for first in range(0, len(self.point), orders_at_once):
+            row, *ways = self._fitting(first, first + orders_at_once)
+            for start in range(0, len(row), CHUNK):
+                part = slice(start, start + CHUNK)
+                cuts = tuple(c[w[part]] for c, w in zip(self.cuts, ways, strict=True))
+                batch = Batch(self.dims[row[part]], self.point[row[part]], cuts)
+                found.append(_priced(tables, batch.take(self._different(tables, batch, row[part]))))
         energy, cycles = zip(*found, strict=True)
         return Priced(np.concatenate(energy), np.concatenate(cycles))
 

@@ -10,8 +10,8 @@ from math import comb, prod
 import numpy as np
 import pytest
 import reference
-from brute_force import MOST, Best, Priced, TooManyError, count, factors, fits, orders, price_all, price_one
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from brute_force import MOST, Best, Priced, TooManyError, count, factors, fits, listable, orders, price_all, price_one
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from nest_strategies import Problem, problems
 
@@ -156,6 +156,7 @@ def test_no_listed_mapping_is_better(block: int) -> None:
     )
     @given(problem=problems(MAPPINGS), share=st.sampled_from((0.0, 0.2, 0.5, 0.8)))
     def agrees(problem: Problem, share: float) -> None:
+        assume(listable(problem.nest, EXACT))  # five in 500 may idle in so many ways that listing takes minutes
         for model in MODELS.values():
             priced = price_all(problem.nest, problem.arch, model)
             for objective in Objective:
