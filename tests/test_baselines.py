@@ -45,6 +45,7 @@ def model(tmp_path: Path) -> Path:
     return chain(tmp_path / "net.onnx", (1, 3, 40, 56), layers=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reproduce", [None, "defines"])
 def test_each_is_what_another_run_costs(model: Path, reproduce: str | None) -> None:
     """The same cost model throughout, so that the runs differ in the schedule alone."""
@@ -84,6 +85,7 @@ def test_only_the_quick_ones_unless_asked(model: Path) -> None:
     assert not any(what.startswith("baseline") for what in events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", list(Objective))
 def test_the_search_against_the_whole_grid(model: Path, objective: Objective) -> None:
     """Priced in full: nothing on the coarse grid is better than what at most 32 plans find."""
@@ -98,6 +100,7 @@ def test_the_search_against_the_whole_grid(model: Path, objective: Objective) ->
     assert objective.of(best.energy_pj, best.latency_cycles) <= least
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 def test_the_recorded_best_of_case_study_1_is_found() -> None:
     """Sizes are not those of the paper, so what is found may differ a little; never by more than 0.5 %."""

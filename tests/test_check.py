@@ -66,6 +66,7 @@ def scheduled(graph: Graph, hw: str, tile: str, overlap: str = "auto", **options
 # --- what dfc makes
 
 
+@pytest.mark.slow
 @settings(max_examples=35, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     random_cnn(),
@@ -94,7 +95,7 @@ EXAMPLES = (
     ("rectangular", "meta_proto_df", "11x5", "cached", "rows"),
     ("tcn_kws", "tpu_like", "8x1", "cached", "rows"),
     ("cnn3d", "tpu_like_df", "8x8", "cached", "rows"),
-    pytest.param("dmcnn_vd", "edge_tpu_like_df", "96x64", "h-cached", "rows", marks=pytest.mark.slow),
+    ("dmcnn_vd", "edge_tpu_like_df", "96x64", "h-cached", "rows"),
     ("resnet18", "meta_proto_df", "14x14", "cached", "columns"),
     ("mobilenetv1", "tesla_npu_like_df", "14x7", "v-cached", "rows"),
     ("mobilenetv2", "meta_proto_df", "7x7", "recompute", "rows"),
@@ -102,6 +103,7 @@ EXAMPLES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "hw", "tile", "overlap", "order"), EXAMPLES)
 def test_schedules_of_example_networks_pass(name: str, hw: str, tile: str, overlap: str, order: str) -> None:
     graph = prepared(import_model(build(name), name=name, base_dir=None))
@@ -186,6 +188,7 @@ def samples() -> tuple[Schedule, ...]:
     )
 
 
+@pytest.mark.slow
 def test_damage_is_caught() -> None:
     """All of 300 pieces of damage that matter (``check_damage.py`` says when)."""
     caught, survived = Counter[str](), list[str]()

@@ -28,6 +28,7 @@ def replay(cli: Cli, block: str) -> str:
     return "\n".join(parts)
 
 
+@pytest.mark.slow
 def test_page_shows_what_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

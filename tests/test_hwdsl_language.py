@@ -340,6 +340,7 @@ def arches(draw: st.DrawFn) -> Arch:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(arches())
 def test_printing_is_the_inverse_of_parsing(arch: Arch) -> None:

@@ -47,6 +47,7 @@ def idling(draw: st.DrawFn, *, fetch_new: bool = True) -> Case:
     return replace(case, nest=nest, arch=replace(case.arch, memories=memories), mapping=draw_mapping(draw, nest))
 
 
+@pytest.mark.slow
 def test_words_and_energy_equal_the_simulators() -> None:
     """Each operand, level and direction of 600 random cases, and no mismatch."""
     seen: Counter[str] = Counter()
@@ -83,6 +84,7 @@ def test_words_and_energy_equal_the_simulators() -> None:
     assert min(seen.values()) > 20, seen
 
 
+@pytest.mark.slow
 def test_cycles_follow_the_simulators() -> None:
     """As closely as without idle steps (tests/test_exact_model.py); every step takes its cycle, idle or not."""
     errors: list[float] = []

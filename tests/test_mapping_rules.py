@@ -335,6 +335,7 @@ HOLD_RULES = [
 FEW = [{"K": 4, "OX": 2}, {"K": 2, "C": 6}, {"K": 2, "C": 2, "FX": 3}, {"K": 2, "OX": 2, "C": 3}, {"C": 6, "OX": 2}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DEFINES, EXACT], ids=lambda m: m.name)
 @settings(deadline=None, max_examples=6)
 @given(

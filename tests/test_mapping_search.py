@@ -180,6 +180,7 @@ def test_no_listed_mapping_is_better(block: int) -> None:
     assert met["feasible"] > met["all"] / 2
 
 
+@pytest.mark.slow
 def test_a_search_given_up_has_a_true_bound() -> None:
     """Where savings couple cuts and branches run out, the least chain lies between what is kept and its bound."""
     open_ones = 0

@@ -36,6 +36,7 @@ def sliding(size_bits: int, k: int) -> tuple[Nest, Arch]:
     return Nest(sizes(K=k, OX=8, FX=3), (1, 1, 1), (1, 1, 1), operands, (), Work.MAC), arch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size_bits", "k"), [(24, 1), (24, 2), (40, 2), (8, 2), (80, 2)])
 def test_energy_against_all_mappings(size_bits: int, k: int) -> None:
     """The gap is honest: no mapping is below it, and what is found costs what it says."""

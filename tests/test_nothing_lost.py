@@ -130,6 +130,7 @@ def compiled(build: Callable[[], onnx.ModelProto], folder: Path, hw: str, **opti
     return dfc.compile(path, hw, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hw", ["meta_proto_df", "tpu_like", "ascend_like_df"])
 @pytest.mark.parametrize("build", MODELS, ids=lambda b: b.__name__)
 def test_bounds(build: Callable[[], onnx.ModelProto], hw: str, tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def incumbents(table: Table) -> st.SearchStrategy[list[Edge] | None]:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.data(), tables(), st.sampled_from(list(Objective)), st.booleans())
 def test_best_of_all_sequences(data: st.DataObject, table: Table, objective: Objective, prune: bool) -> None:
@@ -271,6 +272,7 @@ def test_few_edges_are_priced(objective: Objective) -> None:
         assert found.pruned == found.considered - found.priced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", Objective)
 def test_effort_grows_with_length(objective: Objective) -> None:
     """Per unit, a chain of 500 asks for about as many bounds and prices as one of 125."""

@@ -54,6 +54,7 @@ def tile_layers(schedule: Schedule) -> list[tuple[int, TileLayer]]:
     return [(i, run) for stack in schedule.stacks for i, c in enumerate(stack.tile_classes) for run in c.layers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("hw", CHIPS)
 @pytest.mark.parametrize("network", [fsrcnn, mixed])
@@ -220,6 +221,7 @@ ANYTHING = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([p for p in leaves(WHOLE) if p]), ANYTHING)
 def test_any_other_value_is_priced_or_refused(path: tuple[str | int, ...], value: object) -> None:
@@ -245,6 +247,7 @@ def schedule_paths() -> list[tuple[str | int, ...]]:
     return [p for p in leaves(data) if p and "tile_classes" in p] + nests * 2
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data(), ANYTHING)
 def test_any_other_schedule_is_priced_or_refused(data: st.DataObject, value: object) -> None:

@@ -151,6 +151,7 @@ def test_which_points_differ(predictions: Predict) -> None:
         assert found[name_of(point)][0].energy_pj <= point["energy_total"] * (1 + EQUAL)
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 def test_best_mappings_take_no_more(exact: StackPricer, tiler: Tiler) -> None:
     """With the exact search no point takes more energy than recorded, and the mean is lower."""

@@ -7,12 +7,15 @@ from dataclasses import replace
 from itertools import product
 from math import ceil, prod
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from nest_strategies import Case, cases
 
 from dfc.backend_cost.simulate import Simulation, simulate, simulate_words
 from dfc.hwdsl.arch import Memory, Move, Port
 from dfc.ir import Role
+
+pytestmark = pytest.mark.slow
 
 some = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -68,6 +68,7 @@ def assert_equal(one: ExactLatency, other: ExactLatency) -> None:
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_cycles_and_buffers() -> None:
     """Random layers, accelerators, mappings, idle steps, free ports and second buffers."""
     seen: Counter[str] = Counter()
