@@ -1,6 +1,7 @@
 """Shows that both type checkers and the linter look into every room: a planted error in each must be found.
 
-Runs in a copy of the checkout, so that nothing is left behind.
+Runs in a copy of the checkout, so that nothing is left behind. The copy has every file and the settings of the tools,
+but modules without content: where a tool looks is asked, and looking takes it seconds then and not a minute.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def main() -> None:
         copy = Path(scratch) / "dfc"
         shutil.copytree(Path(__file__).parent.parent, copy, symlinks=True, ignore=SKIP)
         for room in ROOMS:
+            for module in (copy / room).glob("*.py"):
+                module.write_text('"""Empty."""\n')
             (copy / room / "planted.py").write_text(PLANTED)
         for command in (
             [str(tools / "mypy"), "--cache-dir", f"{scratch}/cache"],
