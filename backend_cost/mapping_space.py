@@ -145,7 +145,7 @@ class MappingSpace:
     def couplings(self) -> list[Coupling]:
         """Pairs of cuts of the output whose energies do not simply add up."""
         found: list[Coupling] = []
-        if not any(t.operand.is_output and t.traffic.fresh_starts for t in self.tables.operands):
+        if not any(t.operand.is_output and t.fresh_starts for t in self.tables.operands):
             return found
         place = {cut: k for k, cut in enumerate(self.cuts)}
         ones = np.ones(len(self.lattice.points))

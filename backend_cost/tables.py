@@ -13,12 +13,13 @@ for words and durations only where it ends up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
 
+from dfc.backend_cost.chips import without_sizes
 from dfc.backend_cost.cost_model import DEFINES, CostModel
 from dfc.backend_cost.grid import Bools, Floats, Grid, Ints, grid_of, operand_grid
 from dfc.backend_cost.nest import Nest, NestOperand, Work, spatial_levels
@@ -34,42 +35,69 @@ __all__ = ["Bools", "CutTable", "Floats", "Ints", "Link", "OperandTable", "Table
 
 @dataclass(frozen=True, eq=False)
 class OperandTable:
-    """An operand's tables over points; ``index`` is its place in the nest. Nests that it is alike in share one."""
+    """An operand's tables over points; ``index`` is its place in the nest. Nests that it is alike in share one.
+
+    whole: the same operand on its role's whole path, of which this one has the first memories; None for itself.
+    """
 
     operand: NestOperand
     index: int
     traffic: Traffic
+    whole: OperandTable | None = None
+
+    @property
+    def levels(self) -> int:
+        """Memories on the operand's path."""
+        return len(self.operand.memories)
 
     @cached_property
     def links(self) -> tuple[Link, ...]:
         """All traffic, from the array outwards."""
-        return self.traffic.links(self.index)
+        return self.traffic.links(self.index, self.levels)
 
     @cached_property
     def data_bits(self) -> tuple[Floats, ...]:
         """[m]: bits that one instance of memory m holds when cut above at each point (fractional lanes)."""
-        return self.traffic.data_bits()
+        return self.traffic.data_bits(self.levels)
 
     @cached_property
     def alloc_bits(self) -> tuple[tuple[Ints, Ints], ...]:
         """[m]: the same with dimensions rounded up, finished and partial precision: what allocation counts."""
-        held = self.traffic.elements_held(len(self.operand.memories)).astype(np.int64)
+        if self.whole is not None:
+            return self.whole.alloc_bits[: self.levels]
+        held = self.traffic.elements_held(self.levels).astype(np.int64)
         return tuple((count * self.operand.bits, count * self.operand.partial_bits) for count in held)
+
+    @cached_property
+    def contents(self) -> tuple[Ints | Bools, ...]:
+        """Memory by memory its ``alloc_bits``, finished and partial, and ``reduces`` of the boundary below it."""
+        each = zip(self.alloc_bits, self.reduces, strict=False)
+        return tuple([part for bits, reduces in each for part in (*bits, reduces)])
 
     @cached_property
     def reduces(self) -> tuple[Bools, ...]:
         """[a]: whether sums are still partial above boundary a, per point."""
-        return self.traffic.reduces()
+        return self.traffic.reduces(self.levels)
+
+    @cached_property
+    def fresh_starts(self) -> dict[int, Floats]:
+        """Boundary above which an unrolled reduction makes sums start from zero -> how often, per point."""
+        return {g: often for g, often in self.traffic.fresh_starts.items() if g < self.levels}
 
     @cached_property
     def energy_pj(self) -> tuple[Floats, ...]:
         """[a]: energy of all links at boundary a, per point; ``coupled`` words of links are not taken off."""
-        return (np.array([self.fixed_pj]), *self.traffic.energy_pj())
+        return (np.array([self.fixed_pj]), *self.by_cut[0])
 
     @cached_property
-    def by_cut(self) -> tuple[Floats, Floats]:
-        """(boundaries from 1 on, points) energy of all links, and elements that the memory below holds."""
-        return self.traffic.energy_pj(), self.traffic.elements_held(len(self.operand.memories) - 1)
+    def by_cut(self) -> tuple[Floats, Ints, Ints]:
+        """(boundaries from 1 on, points) energy of all links, and bits that the memory below holds, as allocation
+        counts them: of finished elements, and while sums are partial."""
+        if self.whole is not None:
+            energy, final, partial = self.whole.by_cut
+            return energy[: self.levels - 1], final[: self.levels - 1], partial[: self.levels - 1]
+        held = self.traffic.elements_held(self.levels - 1).astype(np.int64)
+        return self.traffic.energy_pj(), held * self.operand.bits, held * self.operand.partial_bits
 
     @property
     def fixed_pj(self) -> float:
@@ -142,11 +170,8 @@ class Tables:
         if not parts:
             nothing = np.empty((0, len(self.points)))
             return CutTable((), nothing, nothing.astype(np.int64), nothing.astype(np.int64))
-        energy, held = (np.concatenate(each) for each in zip(*parts, strict=True))
-        operands = [self.operands[i].operand for i, _ in rows]
-        each = np.array(([o.bits for o in operands], [o.partial_bits for o in operands]), dtype=float)
-        bits, partial = (held * each[:, :, None]).astype(np.int64)
-        return CutTable(tuple(rows), energy, bits, partial)
+        energy, final, partial = zip(*parts, strict=True)
+        return CutTable(tuple(rows), np.concatenate(energy), np.concatenate(final), np.concatenate(partial))
 
 
 @dataclass(frozen=True)
@@ -186,6 +211,56 @@ def _operand_table(wanted: _Wanted) -> OperandTable:
 _kept_table = lru_cache(maxsize=TABLES)(_operand_table)
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """A nest whose tables are shared: equal where they are. ``nest`` uses whole paths, ``chip`` stands for all that
+    differ from it in sizes of memories alone."""
+
+    nest: Nest
+    model: CostModel
+    where: tuple[int, int]  # which chip and grid
+    chip: Arch = field(compare=False)
+    grid: Grid = field(compare=False)
+
+
+@lru_cache(maxsize=TABLES)
+def _shared_tables(shared: _Shared) -> tuple[OperandTable, ...]:
+    nest, chip, model, grid = shared.nest, shared.chip, shared.model, shared.grid
+    return tuple(_kept_table(_Wanted.of(nest, chip, model, grid, i, ())) for i in range(len(nest.operands)))
+
+
+def _on_whole_paths(nest: Nest, arch: Arch) -> Nest:
+    """The nest with every operand's path as long as its role's."""
+    found: list[NestOperand] = []
+    for operand in nest.operands:
+        path = arch.paths.get(operand.role, ())
+        longer = len(path) > len(operand.memories) and path[: len(operand.memories)] == operand.memories
+        found.append(replace(operand, memories=path) if longer else operand)
+    return replace(nest, operands=tuple(found))
+
+
+def _first_levels(table: OperandTable, operand: NestOperand) -> OperandTable:
+    return table if operand == table.operand else OperandTable(operand, table.index, table.traffic, table)
+
+
+@dataclass(frozen=True)
+class _TablesOf:
+    """Whose tables these are; the chip is the very same, not an equal one."""
+
+    nest: Nest
+    model: CostModel
+    chip_id: int
+    chip: Arch = field(compare=False)
+
+
+@lru_cache(maxsize=TABLES)
+def _tables_of(wanted: _TablesOf, grid: Grid) -> tuple[OperandTable, ...]:
+    nest, chip = wanted.nest, wanted.chip
+    whole = _on_whole_paths(nest, chip)
+    found = _shared_tables(_Shared(whole, wanted.model, (id(chip), id(grid)), chip, grid))
+    return tuple(_first_levels(t, o) for t, o in zip(found, nest.operands, strict=True))
+
+
 def build_tables(
     nest: Nest, arch: Arch, points: Floats, model: CostModel = DEFINES, grid: Grid | None = None
 ) -> Tables:
@@ -199,13 +274,21 @@ def build_tables(
     if nest.idling and not model.whole_lanes:
         raise ValueError("only a model with whole_lanes prices steps that do nothing")
     found = grid or grid_of(points, nest.temporal)
+    if grid is found and model.whole_lanes and model.played:  # a grid that is given is that of many nests
+        chip = without_sizes(arch)
+        tables = _tables_of(_TablesOf(nest, model, id(chip), chip), grid)
+    else:
+        tables = _own_tables(nest, arch, model, found, kept=grid is found)
+    operation_pj = arch.array.op_pj if model.op_energy else arch.array.mac_pj
+    each = {Work.MAC: arch.array.mac_pj, Work.OPERATION: operation_pj, Work.NOTHING: 0.0}[nest.work]
+    return Tables(nest, arch, points, tables, each * nest.operations, model, found)
+
+
+def _own_tables(nest: Nest, arch: Arch, model: CostModel, grid: Grid, *, kept: bool) -> tuple[OperandTable, ...]:
+    """Tables of the operands as they are: the reference's lanes depend on the memories beyond."""
     units: list[list[int]] = [[] for _ in nest.operands]
     if not model.whole_lanes:
         gaps = [spatial_levels(nest, o, arch) for o in nest.operands]
         units = unit_counts([operand_lanes(nest, o, g, whole=False) for o, g in zip(nest.operands, gaps, strict=True)])
-    wanted = [_Wanted.of(nest, arch, model, found, i, tuple(units[i])) for i in range(len(nest.operands))]
-    # a grid that is given is that of many nests
-    tables = [_kept_table(each) if grid is found else _operand_table(each) for each in wanted]
-    operation_pj = arch.array.op_pj if model.op_energy else arch.array.mac_pj
-    each = {Work.MAC: arch.array.mac_pj, Work.OPERATION: operation_pj, Work.NOTHING: 0.0}[nest.work]
-    return Tables(nest, arch, points, tuple(tables), each * nest.operations, model, found)
+    wanted = [_Wanted.of(nest, arch, model, grid, i, tuple(units[i])) for i in range(len(nest.operands))]
+    return tuple(_kept_table(each) if kept else _operand_table(each) for each in wanted)

@@ -133,12 +133,7 @@ def compiled_grants(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> tup
     slots = {memory: i for i, memory in enumerate(dict.fromkeys(memories))}
     places = [(slots[m], not level) for t in tables.operands for level, m in enumerate(t.operand.memories)]
     chips = [tables.arch.memories[m] for m in slots]
-    parts = [
-        part
-        for table in tables.operands
-        for bits, reduces in zip(table.alloc_bits, table.reduces, strict=False)
-        for part in (*bits, reduces)
-    ]
+    parts = [part for table in tables.operands for part in table.contents]
     found = np.empty((len(batch.point), len(memories)), dtype=bool)
     if len(batch.point):
         _buffers.granted(

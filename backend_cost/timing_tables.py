@@ -13,6 +13,7 @@ from math import inf
 import numpy as np
 
 from dfc.backend_cost.lane_bursts import outer_entries
+from dfc.backend_cost.nest import Nest
 from dfc.backend_cost.stay_bursts import Touched, plain_longest, step_classes, window_longest
 from dfc.backend_cost.tables import TABLES, Bools, Floats, OperandTable, Tables
 from dfc.hwdsl.arch import Move
@@ -110,25 +111,57 @@ class TimeTables:
     # ---- steps ---------------------------------------------------------------------------------------------------
 
     @cached_property
+    def _steps(self) -> StepTimes:
+        return step_times(tuple([t.whole or t for t in self.tables.operands]), self.free)
+
+    @property
     def step_share(self) -> float:
         """The share of steps in which sums come back from the innermost memory."""
-        output = self.tables.operands[0]
+        return self._steps.share
+
+    def step_cycles(self, returning: bool) -> tuple[float, dict[Port, float]]:
+        """Mean cycles of a step, and of each port in it, with or without sums coming back."""
+        return self._steps.returning if returning else self._steps.alone
+
+
+@dataclass(frozen=True, eq=False)
+class StepTimes:
+    """Durations of the steps of a nest; they touch the innermost memories alone."""
+
+    operands: tuple[OperandTable, ...]
+    free: frozenset[Port]
+
+    @cached_property
+    def share(self) -> float:
+        """The share of steps in which sums come back from the innermost memory."""
+        output = self.operands[0]
         if not output.operand.bits:
             return 0.0
         visits = float(output.traffic.grid.visits[0])
         return (visits - 1) / visits
 
     @cached_property
-    def _steps(self) -> StepClasses:
-        return _step_classes(self.tables)
+    def returning(self) -> tuple[float, dict[Port, float]]:
+        """Mean cycles of a step, and of each port in it, where sums come back."""
+        ports, back = self._ports
+        return self._mean(ports | {p: ports[p] + cycles if p in ports else cycles for p, cycles in back.items()}, True)
 
     @cached_property
-    def _step_ports(self) -> tuple[dict[Port, Floats], dict[Port, Floats]]:
+    def alone(self) -> tuple[float, dict[Port, float]]:
+        """The same where none do."""
+        return self._mean(self._ports[0], False)
+
+    @cached_property
+    def _classes(self) -> StepClasses:
+        return _step_classes(self.operands)
+
+    @cached_property
+    def _ports(self) -> tuple[dict[Port, Floats], dict[Port, Floats]]:
         """Cycles of each port in each class of steps; those of sums that come back."""
-        steps = self._steps
+        steps = self._classes
         ports: dict[Port, Floats] = {}
         back: dict[Port, Floats] = {}
-        for index, table in enumerate(self.tables.operands):
+        for index, table in enumerate(self.operands):
             operand = table.operand
             moves: list[tuple[dict[Port, Floats], Move, Floats | int]] = [(ports, Move.READ_DOWN, operand.bits)]
             if operand.is_output:
@@ -141,18 +174,20 @@ class TimeTables:
                 found[port] = found[port] + cycles if port in found else cycles
         return ports, back
 
-    def step_cycles(self, returning: bool) -> tuple[float, dict[Port, float]]:
-        """Mean cycles of a step, and of each port in it, with or without sums coming back."""
-        steps = self._steps
-        counts = steps.counts if self.step_share == 0 else steps.counts * (steps.first != returning)
-        ports, back = self._step_ports
-        if returning:
-            ports = ports | {p: ports[p] + cycles if p in ports else cycles for p, cycles in back.items()}
+    def _mean(self, ports: dict[Port, Floats], returning: bool) -> tuple[float, dict[Port, float]]:
+        steps = self._classes
+        counts = steps.counts if self.share == 0 else steps.counts * (steps.first != returning)
         each = np.array([*ports.values()])
         # sums of whole numbers: their order does not matter
         total = float(counts.sum())
         longest = float((np.maximum(1.0, each.max(axis=0)) * counts).sum()) / total
         return longest, dict(zip(ports, ((each * counts).sum(axis=1) / total).tolist(), strict=True))
+
+
+@lru_cache(maxsize=TABLES)
+def step_times(operands: tuple[OperandTable, ...], free: frozenset[Port]) -> StepTimes:
+    """Durations of the steps of a nest with these operands."""
+    return StepTimes(operands, free)
 
 
 def _port(table: OperandTable, level: int, move: Move, free: frozenset[Port]) -> tuple[Port, float]:
@@ -189,6 +224,8 @@ class _Way:
 @lru_cache(maxsize=TABLES)
 def boundary_times(table: OperandTable, free: frozenset[Port]) -> tuple[BoundaryTimes, ...]:
     """The transfers at all boundaries of one operand."""
+    if table.whole is not None:
+        return boundary_times(table.whole, free)[: table.levels - 1] if table.operand.bits else ()
     operand, grid = table.operand, table.traffic.grid
     count = len(operand.memories) - 1
     if not operand.bits or not count:
@@ -245,24 +282,24 @@ class StepClasses:
     counts: Floats
 
 
-def _step_classes(tables: Tables) -> StepClasses:
+def _step_classes(operands: tuple[OperandTable, ...]) -> StepClasses:
     """The classes of all steps of a nest."""
-    nest = tables.nest
-    rows, counts = np.ones((len(tables.operands) + 2, 1)), np.ones(1)
-    for group in _independent(tables):
-        touched = tuple(_touched(table, group) for table in tables.operands)
-        adds = tuple(tables.operands[0].operand.irrelevant(d) for d in group)
+    nest = operands[0].traffic.grid.nest
+    rows, counts = np.ones((len(operands) + 2, 1)), np.ones(1)
+    for group in _independent(operands, nest):
+        touched = tuple(_touched(table, group) for table in operands)
+        adds = tuple(operands[0].operand.irrelevant(d) for d in group)
         values, times = step_classes(touched, tuple(nest.fewest_steps[d] for d in group), adds)
         rows = (rows[:, :, None] * values[:, None, :]).reshape(len(rows), -1)
         counts = (counts[:, None] * times[None, :]).reshape(-1)
     return StepClasses(rows[:-2], rows[-2] > 0, rows[-1] > 0, counts)
 
 
-def _independent(tables: Tables) -> Iterable[tuple[Dim, ...]]:
+def _independent(operands: tuple[OperandTable, ...], nest: Nest) -> Iterable[tuple[Dim, ...]]:
     """The dimensions of a nest, the two of a window together."""
-    windows = [(OUTPUT_DIM[a], KERNEL_DIM[a]) for a in sorted({a for t in tables.operands for a in t.operand.windows})]
+    windows = [(OUTPUT_DIM[a], KERNEL_DIM[a]) for a in sorted({a for t in operands for a in t.operand.windows})]
     taken = {d for window in windows for d in window}
-    return *windows, *((d,) for d in Dim if d not in taken and tables.nest.sizes[d] > 1)
+    return *windows, *((d,) for d in Dim if d not in taken and nest.sizes[d] > 1)
 
 
 def _touched(table: OperandTable, group: tuple[Dim, ...]) -> Touched:

@@ -37,7 +37,7 @@ _LEVELS = np.arange(64)[:, None, None] - np.arange(2)[:, None]
 class Link:
     """One direction of traffic across a memory's edge; arrays are per point (boundary 0 has one).
 
-    kinds: which kinds of words of its side it carries.
+    kinds: which kinds of words of its side it carries. levels: how many memories are on the operand's path.
     """
 
     operand: int
@@ -47,6 +47,7 @@ class Link:
     boundary: int
     traffic: Traffic
     kinds: tuple[int, ...]
+    levels: int
 
     @property
     def side(self) -> int:
@@ -99,7 +100,7 @@ class Link:
         if self.move in (Move.WRITE_UP, Move.READ_UP):
             return ()
         starts = self.traffic.fresh_starts.items()
-        each = [(g, factor) for g, factor in starts if g > self.boundary]
+        each = [(g, factor) for g, factor in starts if self.boundary < g < self.levels]
         words = self.traffic.words_of(self.boundary, self.side, self.kinds[-1]) if each else np.zeros(0)
         return tuple((g, words, factor) for g, factor in each)
 
@@ -121,7 +122,11 @@ class Counted:
 
 
 class Traffic:
-    """All traffic of one operand."""
+    """All traffic of one operand.
+
+    What crosses a boundary does not depend on the memories beyond it: where ``levels`` are asked for, the answer is
+    that of the same operand on so many of the first memories.
+    """
 
     def __init__(
         self,
@@ -243,7 +248,6 @@ class Traffic:
     def partial(self) -> Bools:
         """(boundaries + 1, idle) whether sums are still partial above: an output-irrelevant loop lies above."""
         found: Bools = (self.grid.visits > 1.0) | np.array(self.lanes.reduces_above)[:, None]
-        found[-1] = False
         return found
 
     @cached_property
@@ -321,30 +325,35 @@ class Traffic:
 
     # ---- links and contents ------------------------------------------------------------------------------------
 
-    def links(self, index: int) -> tuple[Link, ...]:
+    def links(self, index: int, levels: int) -> tuple[Link, ...]:
         """All links of the operand, which is the nest's ``index``-th, from the array outwards."""
         found: list[Link] = []
-        for a in range(len(self.memories)):
+        for a in range(levels):
             for side in (_INNER, _OUTER)[: 1 + (a > 0)]:
                 level = a - side
                 carried: dict[Move, tuple[int, ...]] = {}
                 for kind, move in enumerate(self.moves[side]):
                     carried[move] = (*carried.get(move, ()), kind)
                 for move, kinds in carried.items():
-                    found.append(Link(index, level, self.operand.memories[level], move, a, self, kinds))
+                    found.append(Link(index, level, self.operand.memories[level], move, a, self, kinds, levels))
         return tuple(found)
 
-    def data_bits(self) -> tuple[Floats, ...]:
+    def data_bits(self, levels: int) -> tuple[Floats, ...]:
         """Per memory (points,) bits that one instance holds, with average lanes."""
-        n = len(self.memories)
-        count = np.rint(self.grid.elements(self.lanes.below[1 : n + 1], n))
-        bits = np.where(self.partial[1:], self.operand.partial_bits, self.operand.bits)
+        count = np.rint(self.grid.elements(self.lanes.below[1 : levels + 1], levels))
+        bits = np.where(self._partial_below(levels)[1:], self.operand.partial_bits, self.operand.bits)
         place = self.grid.addressed_place, self.grid.idle_place
         return tuple(c.take(place[0]) * b.take(place[1]) for c, b in zip(count, bits, strict=True))
 
-    def reduces(self) -> tuple[Bools, ...]:
+    def _partial_below(self, levels: int) -> Bools:
+        """``partial`` of the boundaries up to the top of a path of so many memories, where sums are complete."""
+        found = self.partial[: levels + 1].copy()
+        found[-1] = False
+        return found
+
+    def reduces(self, levels: int) -> tuple[Bools, ...]:
         """Per boundary (points,) whether sums are still partial above; boundary 0 has one."""
-        first, *others = self.partial
+        first, *others = self._partial_below(levels)
         return (first[:1], *(row.take(self.grid.idle_place) for row in others))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import TypeVar
 
+import numpy as np
 from brute_force import count, factors, held_bits
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -262,3 +263,21 @@ def draw_mapping(draw: st.DrawFn, nest: Nest) -> Mapping:
         inner = [draw(st.integers(0, len(loops))) for _ in operand.memories[1:]]
         cuts.append((*sorted(inner), len(loops)))
     return Mapping(loops, tuple(cuts))
+
+
+@st.composite
+def idling_nests(draw: st.DrawFn) -> Case:
+    """A random case, sometimes with idle steps; its mapping is then not one of its nest."""
+    case = draw(cases(400))
+    steps = list(case.nest.temporal)
+    for dim in range(len(steps)):
+        if steps[dim] > 2 and draw(st.integers(0, 5)) == 0:
+            steps[dim] += 1
+    return replace(case, nest=case.nest.with_steps(tuple(steps)))
+
+
+def cramped(arch: Arch, random: np.random.Generator) -> Arch:
+    """The accelerator with some of its memories so small that operands contend for them."""
+    sizes = [m.size_bits if random.random() < 0.4 else int(2 ** random.uniform(2, 11)) for m in arch.memories[:-1]]
+    inner = [replace(m, size_bits=size) for m, size in zip(arch.memories, sizes, strict=False)]
+    return replace(arch, memories=(*inner, arch.memories[-1]))
