@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from dfc.backend_cost.cost_model import CostModel
-from dfc.backend_cost.evaluate import effective_cuts
+from dfc.backend_cost.contents import contents
 from dfc.backend_cost.mapping_cache import MappingCache
-from dfc.backend_cost.mapping_cost import MappingCost, TooSmall, tables_of
+from dfc.backend_cost.mapping_cost import MappingCost, TooSmall
 from dfc.backend_cost.mapping_rules import LayerRules
-from dfc.backend_cost.nest import Nest, NestOperand, spatial_levels
-from dfc.backend_cost.spatial import elements, operand_lanes
-from dfc.backend_cost.tables import Floats
-from dfc.backend_cost.timing import granted_buffers
+from dfc.backend_cost.nest import Nest
+from dfc.backend_cost.spatial import elements
 from dfc.hwdsl.arch import Arch
 
 #: bits left of a memory, by its index; memories that are not named are free
@@ -113,7 +109,7 @@ class FittedMappings:
         cost = cache.best(nest, rules)
         if isinstance(cost, TooSmall):
             return cost
-        return held(nest, cache.arch, cost, cache.model, sizes)
+        return held(nest, cache.arch, cost, sizes)
 
     def _view(self, sizes: Room) -> MappingCache:
         if not sizes:
@@ -134,39 +130,23 @@ def whole_bits(nest: Nest) -> list[int]:
     return [int(elements(nest, operand, extents)) * operand.bits for operand in nest.operands]
 
 
-def _most(nest: Nest, operand: NestOperand, steps: Floats, lanes: Sequence[float]) -> int:
-    """Elements that one instance holds in the stay in which it holds most: all of its lanes work there.
-
-    The mapping search counts lanes by the share of them that works on average, which is less.
-    """
-    extents = [float(min(size, n * m)) for size, n, m in zip(nest.sizes, steps.tolist(), lanes, strict=True)]
-    return int(elements(nest, operand, extents))
-
-
-def held(nest: Nest, arch: Arch, cost: MappingCost, model: CostModel, sizes: Room = ()) -> Fitted:
+def held(nest: Nest, arch: Arch, cost: MappingCost, sizes: Room = ()) -> Fitted:
     """What a mapping keeps where, with the second buffers that are granted in what ``arch`` has room for.
 
-    ``sizes`` say in which memories that is less than there is.
+    ``sizes`` say in which memories that is less than there is. Lanes are counted whole: the mapping search counts them
+    by the share of them that works on average, which is less.
 
     What is replaced in a single access needs no second buffer (docs/simulator.md).
     """
-    tables, batch = tables_of(nest, arch, cost.mapping, model)
-    cuts = effective_cuts(tables, batch)
-    granted = granted_buffers(tables, batch, cuts)
     parts: list[HeldPart] = []
-    for i, (table, cut, double) in enumerate(zip(tables.operands, cuts, granted, strict=True)):
-        lanes = operand_lanes(nest, table.operand, spatial_levels(nest, table.operand, arch), whole=True)
-        for level, memory in enumerate(table.operand.memories):
-            at = batch.point[0, cut[0, level]]
-            below = batch.point[0, cut[0, level - 1]] if level else 0
-            count = _most(nest, table.operand, tables.points[at], lanes.below[level + 1])
-            operand = table.operand
-            bits = count * (operand.partial_bits if table.reduces[level][below] else operand.bits)
+    for i, (operand, levels) in enumerate(zip(nest.operands, contents(nest, arch, cost.mapping), strict=True)):
+        for level, (memory, content) in enumerate(zip(operand.memories, levels, strict=True)):
+            bits = content.most * (operand.partial_bits if content.partial else operand.bits)
             if level == len(operand.memories) - 1:
-                wider = bits - count * operand.bits
+                wider = bits - content.most * operand.bits
                 parts += [HeldPart(i, level, memory, wider, 1)] if wider else []
                 continue
             chip = arch.memories[memory]
             at_once = bits <= min(chip.read_bits_per_cycle, chip.write_bits_per_cycle)
-            parts.append(HeldPart(i, level, memory, bits, 2 if double[0, level] and not at_once else 1))
+            parts.append(HeldPart(i, level, memory, bits, 2 if content.second and not at_once else 1))
     return Fitted(nest, cost, tuple(parts), sizes)
