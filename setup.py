@@ -14,7 +14,9 @@ def extension(name: str) -> Extension:
     )
 
 
+_PARTS = "_axes", "_branch", "_buffers", "_chains", "_least", "_measures", "_play", "_timing"
+
 setup(
-    ext_modules=[extension(name) for name in ("_branch", "_buffers", "_chains", "_timing")],
+    ext_modules=[extension(name) for name in _PARTS],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

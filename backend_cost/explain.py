@@ -350,7 +350,7 @@ def explain(
 
 def model_flows(tables: Tables, batch: Batch, mapping: Mapping, cuts: tuple[Ints, ...]) -> tuple[Flow, ...]:
     """Every direction in which words move, also those in which none do; ``cuts`` are the effective ones."""
-    moved = mapping_words(tables, batch, mapping, cuts)
+    moved = mapping_words(tables, mapping, batch.point[0].tolist(), [cut[0].tolist() for cut in cuts])
     return tuple(
         _flow(tables, batch, cuts, link, moved[link.operand, link.boundary, link.move])
         for table in tables.operands

@@ -77,13 +77,25 @@ class LaneBursts:
     def bursts(self) -> Bursts:
         """The bursts: rows are thresholds until here."""
         sides = _SIDES[: len(self.thresholds) - 1]
-        sizes, counts = self._addressed()
-        times, last = self._idle()
-        return Bursts(sizes[sides], counts[sides], times[sides], last[sides])
+        common, tables = self.axes()
+        found = common[:, :, None, None]
+        for table in tables:
+            found = outer_entries(found, table)
+        return Bursts(found[0][sides], found[1][sides], *self.often())
 
-    def _addressed(self) -> tuple[Floats, Floats]:
-        """Sizes and counts over the dimensions that address the operand, all of them independent of each other."""
-        sizes = [1.0] * len(self.thresholds)  # what all products of a threshold have in common
+    def often(self) -> tuple[Floats, Floats]:
+        """``Bursts.times`` and ``Bursts.last``."""
+        sides = _SIDES[: len(self.thresholds) - 1]
+        times, last = self._idle()
+        return times[sides], last[sides]
+
+    def axes(self) -> tuple[Floats, list[Floats]]:
+        """Sizes and counts over the dimensions that address the operand, all of them independent of each other.
+
+        (2, thresholds) what all products have in common, and a table of each axis: (2, thresholds or 1, entries,
+        products).
+        """
+        sizes = [1.0] * len(self.thresholds)
         counts = [1.0] * len(self.thresholds)
         tables: list[Floats] = []
         for dim in self.grid.plain:
@@ -99,10 +111,7 @@ class LaneBursts:
             o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
             below = self.grid.grid.below[o], self.grid.grid.below[f]
             tables.append(window_sizes((self.dim(o), self.dim(f)), below, self.nest.window_shape(axis)))
-        found = np.array((sizes, counts))[:, :, None, None]
-        for table in tables:
-            found = outer_entries(found, table)
-        return found[0], found[1]
+        return np.array((sizes, counts)), tables
 
     def _idle(self) -> tuple[Floats, Floats]:
         """How often instances have work because of the dimensions that do not address the operand."""

@@ -19,7 +19,8 @@ from dfc.backend_cost.tables import Bools, Floats, Ints
 from dfc.ir import N_DIMS, Dim, Sizes
 
 
-def prime_factors(number: int) -> list[int]:
+@lru_cache(maxsize=4096)
+def prime_factors(number: int) -> tuple[int, ...]:
     """Prime factors in ascending order; none for 1."""
     found: list[int] = []
     divisor = 2
@@ -28,7 +29,7 @@ def prime_factors(number: int) -> list[int]:
             found.append(divisor)
             number //= divisor
         divisor += 1
-    return [*found, number] if number > 1 else found
+    return (*found, number) if number > 1 else tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,12 @@ class Lattice:
         """How many prime factors lie below each point, (points,)."""
         found: Ints = self.exponents.sum(axis=1)
         return found
+
+    @cached_property
+    def strides(self) -> list[int]:
+        """By how many points a step along each axis goes."""
+        shape: list[int] = self.shape.tolist()
+        return [prod(shape[a + 1 :]) for a in range(len(shape))]
 
     @property
     def top(self) -> int:

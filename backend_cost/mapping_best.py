@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import accumulate
 
 import numpy as np
 
-from dfc.backend_cost.evaluate import Batch, effective_cuts, energy_pj
+from dfc.backend_cost.contents import moved_cuts
+from dfc.backend_cost.evaluate import effective_cuts, energy_pj
 from dfc.backend_cost.mapping_branch import BranchProblem, Goal, branch_problem
-from dfc.backend_cost.mapping_cost import MappingCost, MappingTimes, Objective, cost_of, mapping_times
+from dfc.backend_cost.mapping_cost import MappingCost, MappingTimes, Objective, cost_at, mapping_times, whole_times
 from dfc.backend_cost.mapping_energy import TIE, LeastEnergy, least_energy
 from dfc.backend_cost.mapping_rules import LayerRules
 from dfc.backend_cost.mapping_slide import floor_pj, guess_pj, sliding_cuts, sliding_orders
 from dfc.backend_cost.mapping_space import MappingSpace, Order, Region
 from dfc.backend_cost.mapping_time import Floors, dual_bound, time_floors
+from dfc.backend_cost.played import play
 from dfc.backend_cost.tables import Bools, Floats, Ints
+from dfc.backend_cost.timing import ExactLatency
 
 #: chains of equal energy of which the fastest is taken
 TIES = 64
@@ -45,9 +50,14 @@ class _Timed:
 
     chains: Ints
     orders: Ints
-    batch: Batch
     energy_pj: Floats
     times: MappingTimes
+
+    def take(self, rows: Ints) -> _Timed:
+        """The mappings at ``rows``."""
+        t = self.times
+        times = MappingTimes(t.stall[rows], t.loading[rows], t.offloading[rows], t.total[rows])
+        return _Timed(self.chains[rows], self.orders[rows], self.energy_pj[rows], times)
 
     def score(self, objective: Objective, max_cycles: float | None) -> Floats:
         """What the objective compares; infinite where the limit of time is passed."""
@@ -58,6 +68,8 @@ class _Timed:
     def best(self, objective: Objective, max_cycles: float | None) -> tuple[int, float]:
         """The row with the least score; ties by energy, then time, then the first."""
         score = self.score(objective, max_cycles)
+        if len(score) == 1:
+            return 0, float(score[0])
         rows = np.flatnonzero(score <= score.min() * (1 + TIE))
         for key in (self.energy_pj, self.times.total):
             rows = rows[key[rows] <= key[rows].min() * (1 + TIE)]
@@ -70,18 +82,32 @@ def _timed(space: MappingSpace, chains: Ints, orders: Ints, *, hopeful: bool = F
     cuts = batch.cuts if hopeful else effective_cuts(space.tables, batch)
     times = mapping_times(space.tables, batch, cuts, hopeful=hopeful, times=space.times if space.model.played else None)
     energy = energy_pj(space.tables, batch, cuts) if space.couplings else space.chain_energy_pj(chains)
-    return _Timed(chains, orders, batch, energy, times)
+    return _Timed(chains, orders, energy, times)
+
+
+def _played(space: MappingSpace, chains: Ints) -> _Timed | None:
+    """The same in compiled code for the exact model, closed chains first; None where that cannot tell."""
+    found = play(space, chains) if not space.couplings else None
+    if found is None:
+        return None
+    running, loading, offloading = found.cycles
+    times = whole_times(ExactLatency(space.tables.total_cycles, running, loading, offloading))
+    timed = _Timed(chains, found.orders, found.energy_pj, times)
+    return timed if found.closed.all() else timed.take(np.argsort(~found.closed, kind="stable"))
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The best mapping of a space: its score, energy and cycles (before rounding), and the score that none is below."""
+    """The best mapping of a space: its score, energy and cycles (before rounding), and the score that none is below.
+
+    cost: all that it costs, worked out when it is asked for.
+    """
 
     score: float
     energy_pj: float
     cycles: float
-    cost: MappingCost
     bound: float
+    cost: Callable[[], MappingCost]
 
 
 class MappingSearch:
@@ -145,6 +171,10 @@ class MappingSearch:
             chains = self._unseen(chains)
         if len(chains) == 0:
             return
+        timed = _played(self.space, chains) if played and self.rules is None else None
+        if timed is not None:
+            self.offer(timed)
+            return
         closed = self.space.closed(chains)
         kinds = (Order.MOVE,) if played else (Order.MOVE, Order.MOVE_IDLE_LAST, Order.IDLE_LAST)
         parts = [(chains[closed], kind) for kind in kinds]
@@ -206,13 +236,17 @@ class MappingSearch:
         timed, row, score = self.best
         if self.objective is not Objective.ENERGY or self.max_cycles is not None:
             bound = min(bound, self.unsure)
-        cost = self._priced(timed, row)
-        return Answer(score, cost.energy_pj, float(timed.times.total[row]), cost, bound)
+        energy_pj, cycles = float(timed.energy_pj[row]), float(timed.times.total[row])
+        return Answer(score, energy_pj, cycles, bound, partial(self._priced, timed, row))
 
     def _priced(self, timed: _Timed, row: int) -> MappingCost:
-        batch = timed.batch.take(np.array([row]))
-        mapping = self.space.mapping(batch, timed.orders[row], 0)
-        return cost_of(self.space.tables, batch, mapping, timed.times.row(row))
+        space = self.space
+        axes: list[int] = timed.orders[row].tolist()
+        mapping = space.mapping(timed.chains[row], axes)
+        stride = space.lattice.strides
+        point = [0, *accumulate([stride[axis] for axis in axes])]
+        ends = [moved_cuts(o, mapping.loops, cuts) for o, cuts in zip(space.nest.operands, mapping.cuts, strict=True)]
+        return cost_at(space.tables, mapping, timed.times.row(row), point, ends)
 
     def _slide(self) -> None:
         """Price the best, and what the guess likes best, under several orders: what is fetched depends on them."""
@@ -382,7 +416,10 @@ class MappingSearch:
 
     def _valid(self, chains: Ints) -> Ints:
         """Of these chains those that fit, each once."""
-        chains = np.unique(chains, axis=0)
+        if len(chains) > 1:
+            chains = np.unique(chains, axis=0)
+        elif not len(chains):
+            return chains
         good = np.zeros(len(chains), dtype=bool)
         for region in self.regions:
             good |= self._inside(region, chains)

@@ -17,20 +17,20 @@ from dfc.backend_cost.mapping_branch_plain import Best, PlainProblem, PlainSearc
 from dfc.backend_cost.mapping_branch_time import FlatLayout
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.mapping_space import MappingSpace, Region
-from dfc.backend_cost.tables import Floats, Ints
+from dfc.backend_cost.tables import Bools, Floats, Ints
 from dfc.backend_cost.timing_compiled import STEPS_AT, flat_times
 from dfc.backend_cost.timing_rows import CONTESTED
 from dfc.backend_cost.timing_tables import TimeTables
 
 
-def _load() -> ModuleType | None:
+def _load(name: str) -> ModuleType | None:
     try:
-        return import_module("dfc.backend_cost._branch")
+        return import_module(f"dfc.backend_cost.{name}")
     except ImportError:  # installed without a compiler
         return None
 
 
-_native = _load()
+_native, _sums = _load("_branch"), _load("_measures")
 COMPILED = _native is not None
 
 
@@ -203,13 +203,12 @@ def branch_problem(
     some = [len(o.memories) - 1 if o.bits else 0 for o in operands]
     chains = ChainProblem(space.lattice.shape, np.array(some, dtype=np.int64), space.chains.idle)
     allowed = np.logical_or.reduce([r.allowed for r in regions])
-    energy = space.relaxed(floor_pj, replace(regions[0], allowed=allowed))
+    energy = space.relaxed(floor_pj, replace(regions[0], allowed=allowed)) if space.couplings else floor_pj
     place = {k: n for n, k in enumerate(cuts)}
-    times = space.times
-    bases, rows = _measures(space, times)
-    flat = flat_times(times)
-    cost = np.where(allowed[cuts], np.concatenate([energy[None, cuts], rows]), np.inf)
-    base = np.array([space.tables.fixed_pj, *bases])
+    flat = flat_times(space.times)
+    measured = compiled_sums if compiled and _sums is not None and flat.small else plain_sums
+    cost, left, base, small_back = measured(space, chains, energy[cuts], allowed[cuts])
+    base[0] = space.tables.fixed_pj
     final, partial, reduces, places, room = _memories(space, place)
     c = [x for x in space.couplings if x.outer in place]  # else of sums of 0 bits
     return BranchProblem(
@@ -218,7 +217,7 @@ def branch_problem(
         cuts,
         cost,
         base,
-        chains.remaining(cost),
+        left,
         np.ascontiguousarray(space.energy_pj[cuts]),
         flat.layout,
         flat.numbers,
@@ -231,10 +230,36 @@ def branch_problem(
         np.array([(place[x.inner] if x.inner >= 0 else -1, place[x.outer]) for x in c], dtype=np.int64).reshape(-1, 2),
         np.array([x.saving_pj for x in c], dtype=float).reshape(len(c), len(space.lattice.points)),
         np.array([x.factor for x in c], dtype=float).reshape(len(c), len(space.lattice.points)),
-        all((b.back.cycles * b.back.share <= b.up.cycles).all() for b in times.boundaries if b.back and b.up),
-        bool((floor_pj < space.energy_pj).any()),
+        small_back,
+        floor_pj is not space.energy_pj and bool((floor_pj < space.energy_pj).any()),
         compiled,
     )
+
+
+#: cost, what is left of it, base (its energy is to be set), and whether sums that come back are never slower
+Sums = tuple[Floats, Floats, Floats, bool]
+
+
+def plain_sums(space: MappingSpace, chains: ChainProblem, energy: Floats, allowed: Bools) -> Sums:
+    """The sums of cuts (cuts, points) that cost so much energy and may lie where they are allowed."""
+    times = space.times
+    bases, rows = _measures(space, times)
+    cost = np.where(allowed, np.concatenate([energy[None], rows]), np.inf)
+    pairs = ((b.back, b.up) for b in times.boundaries if b.back and b.up)
+    small_back = all((back.cycles * back.share <= up.cycles).all() for back, up in pairs)
+    return cost, chains.remaining(cost), np.array([0.0, *bases]), bool(small_back)
+
+
+def compiled_sums(space: MappingSpace, chains: ChainProblem, energy: Floats, allowed: Bools) -> Sums:
+    """The same in ``_measures.c``."""
+    assert _sums is not None
+    flat = flat_times(space.times)
+    points, states = len(space.lattice.points), int(np.prod(chains.counts + 1))
+    ends = len({f.operand for f in space.times.flows if f.kind == 0}) or 1
+    count = 2 + int(flat.layout[3]) + ends
+    cost, left, base = np.empty((count, *energy.shape)), np.empty((count, states, points)), np.zeros(count)
+    given = chains.shape, chains.counts, flat.layout, flat.numbers, flat.values, space.tables.stays, energy, allowed
+    return cost, left, base, _sums.measured((*given, cost, left, base))
 
 
 def _measures(space: MappingSpace, times: TimeTables) -> tuple[list[float], Floats]:
@@ -272,19 +297,22 @@ def _memories(space: MappingSpace, place: dict[int, int]) -> tuple[Floats, Float
     number = {cut: place[k] for k, cut in enumerate(space.cuts) if k in place}
     slots: dict[int, int] = {}
     places: list[tuple[int, int, int]] = []
-    parts: list[tuple[Ints, Ints, np.ndarray]] = []
+    parts: list[tuple[Ints, Ints, Bools]] = []
     for i, table in enumerate(space.tables.operands):
         for m, memory in enumerate(table.operand.memories if table.operand.bits else ()):
             slot = slots.setdefault(memory, len(slots))
             places.append((slot, number.get((i, m), -1), number.get((i, m - 1), -1)))
-            parts.append((*table.alloc_bits[m], np.broadcast_to(table.reduces[m], len(space.tables.points))))
-    final, partial, reduces = (np.ascontiguousarray(np.stack(part)) for part in zip(*parts, strict=True))
+            parts.append((*table.alloc_bits[m], table.reduces[m]))
+    final, partial, reduces = zip(*parts, strict=True)
+    partly = np.empty((len(parts), len(space.lattice.points)), dtype=bool)
+    for row, each in zip(partly, reduces, strict=True):
+        row[:] = each
     chips = [space.arch.memories[m] for m in slots]
     room = [(m.size_bits, min(m.read_bits_per_cycle, m.write_bits_per_cycle)) for m in chips]
     return (
-        final.astype(float),
-        partial.astype(float),
-        reduces.astype(bool),
+        np.array(final, dtype=float),
+        np.array(partial, dtype=float),
+        partly,
         np.array(places),
         np.array(room, dtype=float),
     )

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from dfc.backend_cost.cost_model import DEFINES, CostModel
-from dfc.backend_cost.evaluate import Batch, effective_cuts, latency, link_pj
+from dfc.backend_cost.evaluate import Batch, effective_cuts, latency
 from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.sliding import mapping_words
 from dfc.backend_cost.tables import Floats, Ints, Tables, build_tables
@@ -144,20 +144,26 @@ def price_mapping(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = D
 
 def cost_of(tables: Tables, batch: Batch, mapping: Mapping, times: tuple[int, int, int]) -> MappingCost:
     """Everything about one mapping (the batch's only row)."""
-    cuts = effective_cuts(tables, batch)
+    ends = [cut[0].tolist() for cut in effective_cuts(tables, batch)]
+    return cost_at(tables, mapping, times, batch.point[0].tolist(), ends)
+
+
+def cost_at(
+    tables: Tables, mapping: Mapping, times: tuple[int, int, int], point: list[int], ends: list[list[int]]
+) -> MappingCost:
+    """The same; ``point`` and ``ends`` say where it is cut (:func:`mapping_words`)."""
     stall, loading, offloading = times
-    moved = mapping_words(tables, batch, mapping, cuts)
+    moved = mapping_words(tables, mapping, point, ends)
     energy: dict[tuple[int, Role], float] = {}
     read: dict[int, float] = {}
     write: dict[int, float] = {}
     for table in tables.operands:
         for link in table.links:
             key = (link.memory, table.operand.role)
-            words = moved[link.operand, link.boundary, link.move]
-            energy[key] = energy.get(key, 0.0) + words * link_pj(tables, link)
+            words, memory = moved[link.operand, link.boundary, link.move], tables.arch.memories[link.memory]
+            energy[key] = energy.get(key, 0.0) + words * memory.word_pj(link.move)
             side = read if link.move.reads else write
-            bits = words * tables.arch.memories[link.memory].width(link.move)
-            side[link.memory] = side.get(link.memory, 0.0) + bits
+            side[link.memory] = side.get(link.memory, 0.0) + words * memory.width(link.move)
     return MappingCost(
         mapping=mapping,
         energy_pj=tables.compute_pj + sum(energy.values()),

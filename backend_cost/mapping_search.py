@@ -10,10 +10,12 @@ from operator import attrgetter
 
 from dfc.backend_cost.cost_model import EXACT, CostModel
 from dfc.backend_cost.lattice import prime_factors
+from dfc.backend_cost.least_compiled import can_tell, solve
 from dfc.backend_cost.mapping_best import FEW_LOOPS, Answer, MappingSearch
 from dfc.backend_cost.mapping_cost import MappingCost, Objective, TooSmall
 from dfc.backend_cost.mapping_energy import TIE, LeastEnergy, least_energy
 from dfc.backend_cost.mapping_rules import LayerRules
+from dfc.backend_cost.mapping_slide import sliding_cuts
 from dfc.backend_cost.mapping_space import mapping_space
 from dfc.backend_cost.nest import Nest
 from dfc.errors import InfeasibleError
@@ -85,7 +87,7 @@ def search_mapping(
         least_key = min(map(key, answers)) * (1 + TIE)
         answers = [a for a in answers if key(a) <= least_key]
     best = answers[0]
-    return replace(best.cost, gap=0.0 if best.score <= bound * (1 + TIE) else 1 - bound / best.score)
+    return replace(best.cost(), gap=0.0 if best.score <= bound * (1 + TIE) else 1 - bound / best.score)
 
 
 def _problem(
@@ -94,6 +96,12 @@ def _problem(
     """The search for one nest and its mapping of least energy, or what leaves none."""
     space = mapping_space(nest, arch, model)
     nothing = TooSmall(nest.operands[0].memories[-1], 0)
+    if rules is None and not sliding_cuts(space) and can_tell(space):
+        solved = solve(space)
+        if isinstance(solved, TooSmall):
+            return solved
+        some, chain = solved
+        return nothing if chain is None else (MappingSearch(space, some, *goal, rules, few=few), chain)
     if rules is not None and not rules.orderable(space.lattice):
         return nothing
     regions = space.regions(None if rules is None else rules.allowed(space))

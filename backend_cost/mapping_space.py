@@ -114,9 +114,7 @@ class MappingSpace:
     def chains(self) -> ChainProblem:
         """The lattice and the number of cuts per operand."""
         operands = self.nest.operands
-        counts = [len(o.memories) - 1 for o in operands]
-        idle = [sum(1 << a for a, x in enumerate(self.lattice.loops) if o.irrelevant(x.dim)) for o in operands]
-        return ChainProblem(self.lattice.shape, np.array(counts, dtype=np.int64), np.array(idle, dtype=np.int64))
+        return chain_problem(self.lattice, tuple([(o.dims, len(o.memories) - 1) for o in operands]))
 
     @cached_property
     def times(self) -> TimeTables:
@@ -132,6 +130,11 @@ class MappingSpace:
     def energy_pj(self) -> Floats:
         """Energy that each cut costs at each point, (cuts, points), couplings left out."""
         return self.by_cut.energy_pj
+
+    @property
+    def paths(self) -> tuple[tuple[int, ...], ...]:
+        """The memories of each operand."""
+        return tuple([o.memories for o in self.nest.operands])
 
     @cached_property
     def sharing(self) -> dict[int, list[int]]:
@@ -188,29 +191,37 @@ class MappingSpace:
         at_array = bool(complete[0])  # nothing to reduce in time
         regions: list[Region] = []
         for first in [0] if at_array else range(len(inner) + 1):
-            bits = self.by_cut.bits.copy()
+            bits, room = self.filled(first)
             allowed = np.ones(bits.shape, dtype=bool)
-            room = {m: self.arch.memories[m].size_bits for o in self.nest.operands for m in o.memories}
-            for i, (table, operand) in enumerate(zip(self.tables.operands, self.nest.operands, strict=True)):
-                for m, memory in enumerate(operand.memories):
-                    partial = i == 0 and self._partial(m, (not at_array) and m <= first)
-                    if m == len(operand.memories) - 1:
-                        room[memory] -= int(table.alloc_bits[m][partial][-1])
-                    elif partial:
-                        row = self.cuts.index((i, m))
-                        bits[row] = self.by_cut.partial_bits[row]
             if not at_array:
                 for k in inner:
                     allowed[k] = ~complete if k < inner[0] + first else complete
             regions.append(Region(bits, room, allowed))
         return regions
 
-    def _partial(self, level: int, in_time: bool) -> bool:
-        """Whether the output's memory takes sums that are not complete.
+    def filled(self, first: int) -> tuple[Ints, dict[int, int]]:
+        """Of the region in which the output's ``first`` cut is the first with all reductions below it.
 
-        The reference forgets those that lanes above still have to add.
+        The bits that its cuts' memories hold, (cuts, points), and the room that they have.
         """
-        return in_time or (self.model.whole_lanes and self.tables.operands[0].traffic.lanes.reduces_above[level])
+        bits = self.by_cut.bits
+        room = {m: self.arch.memories[m].size_bits for path in self.paths for m in path}
+        in_time = bool(self.chains.idle[0])
+        k = 0
+        for i, (table, path) in enumerate(zip(self.tables.operands, self.paths, strict=True)):
+            for m in range(len(path) - 1):
+                if i == 0 and ((in_time and m <= first) or self.lanes_add(m)):
+                    bits = bits.copy() if bits is self.by_cut.bits else bits
+                    bits[k] = self.by_cut.partial_bits[k]
+                k += 1
+            last = len(path) - 1
+            partial = i == 0 and ((in_time and last <= first) or self.lanes_add(last))
+            room[path[last]] -= table.whole_bits[partial]
+        return bits, room
+
+    def lanes_add(self, level: int) -> bool:
+        """Whether the output's memory takes sums that lanes above still have to add; the reference forgets those."""
+        return self.model.whole_lanes and self.tables.operands[0].traffic.lanes.reduces_above[level]
 
     def _fitted(self, region: Region) -> tuple[Region, tuple[int, TooSmall] | None]:
         """The region without points that leave no room for the others' least; by how many bits what is too small."""
@@ -346,8 +357,7 @@ class MappingSpace:
 
     def batch(self, chains: Ints, orders: Ints) -> Batch:
         """Chains with orders of loops as a batch over the tables' points."""
-        stride = np.ones(len(self.lattice.shape), dtype=np.int64)
-        stride[:-1] = np.cumprod(self.lattice.shape[::-1])[:-1][::-1]
+        stride = np.array(self.lattice.strides, dtype=np.int64)
         point = np.zeros((len(chains), orders.shape[1] + 1), dtype=np.int64)
         point[:, 1:] = np.cumsum(stride[orders], axis=1)
         dims = np.array([loop.dim for loop in self.lattice.loops], dtype=np.int64)
@@ -360,11 +370,33 @@ class MappingSpace:
             assert cuts[-1].shape[1] == len(operand.memories)
         return Batch(dims[orders] if len(dims) else orders, point, tuple(cuts))
 
-    def mapping(self, batch: Batch, order: Ints, row: int) -> Mapping:
-        """A row of a batch as a mapping."""
-        axes: list[int] = order.tolist()
-        cuts = tuple(tuple(int(x) for x in c[row]) for c in batch.cuts)
-        return Mapping(tuple(self.lattice.loops[a] for a in axes), cuts)
+    def mapping(self, chain: Ints, axes: list[int]) -> Mapping:
+        """A chain with an order of loops as a mapping."""
+        below = iter(self.lattice.degree[chain].tolist())
+        cuts = tuple([(*(next(below) for _ in path[1:]), len(axes)) for path in self.paths])
+        return Mapping(tuple([self.lattice.loops[a] for a in axes]), cuts)
+
+
+@lru_cache(maxsize=1024)
+def chain_problem(points: Lattice, operands: tuple[tuple[tuple[Dim, ...], int], ...]) -> ChainProblem:
+    """Chains of cuts of operands, each given by the dimensions that address it and how many cuts it has."""
+    idle = [sum([1 << a for a, loop in enumerate(points.loops) if loop.dim not in dims]) for dims, _ in operands]
+    counts = [count for _, count in operands]
+    return ChainProblem(points.shape, np.array(counts, dtype=np.int64), np.array(idle, dtype=np.int64))
+
+
+@lru_cache(maxsize=256)
+def path_columns(paths: tuple[tuple[int, ...], ...]) -> tuple[Ints, tuple[int, ...]]:
+    """(operand, slot, cut or -1) of each memory of each operand's path, and the memories by slot."""
+    slots = {memory: i for i, memory in enumerate(dict.fromkeys(m for path in paths for m in path))}
+    found: list[tuple[int, int, int]] = []
+    cut = 0
+    for i, path in enumerate(paths):
+        for level, memory in enumerate(path):
+            inner = level < len(path) - 1
+            found.append((i, slots[memory], cut if inner else -1))
+            cut += inner
+    return np.array(found, dtype=np.int64), tuple(slots)
 
 
 def mapping_space(nest: Nest, arch: Arch, model: CostModel) -> MappingSpace:

@@ -16,7 +16,6 @@ from math import ceil
 import numpy as np
 
 from dfc.backend_cost.bursts import DimLister, Ints
-from dfc.backend_cost.evaluate import Batch, coupled_words
 from dfc.backend_cost.nest import Loop, Mapping
 from dfc.backend_cost.tables import Bools, Tables
 from dfc.hwdsl.arch import Move
@@ -174,21 +173,26 @@ def _joined(one: Kept, other: Kept) -> Kept:
 
 
 def mapping_words(
-    tables: Tables, batch: Batch, mapping: Mapping, cuts: tuple[Ints, ...]
+    tables: Tables, mapping: Mapping, point: list[int], ends: list[list[int]]
 ) -> dict[tuple[int, int, Move], float]:
-    """Words of every link of the batch's only mapping: (operand, boundary, move) -> words; ``cuts`` are effective."""
+    """Words of every link of a mapping: (operand, boundary, move) -> words.
+
+    ``point`` is the tables' point after each number of loops, ``ends`` where the cuts of each operand end up.
+    """
     found: dict[tuple[int, int, Move], float] = {}
-    for table, cut in zip(tables.operands, cuts, strict=True):
+    for table, cuts in zip(tables.operands, ends, strict=True):
+        points = [0, *(point[cut] for cut in cuts[:-1])]  # by boundary
+        words = table.traffic.words_at(points)
         for link in table.links:
-            at = int(batch.point[0, cut[0, link.boundary - 1] if link.boundary else 0])
-            words = link.words_at(at)
-            if link.coupled:
-                words = float(words - np.sum(coupled_words(link, batch, cut)))
-            found[link.operand, link.boundary, link.move] = words
-    return found | sliding_words(tables, mapping, cuts)
+            kinds = words[link.boundary][link.side]
+            moved = sum([kinds[k] for k in link.kinds])
+            for boundary, off, factor in link.coupled if table.fresh_starts else ():
+                moved -= float(off[points[link.boundary] if link.boundary else 0] * factor[points[boundary]])
+            found[link.operand, link.boundary, link.move] = moved
+    return found | sliding_words(tables, mapping, ends)
 
 
-def sliding_words(tables: Tables, mapping: Mapping, cuts: tuple[Ints, ...]) -> dict[tuple[int, int, Move], float]:
+def sliding_words(tables: Tables, mapping: Mapping, ends: list[list[int]]) -> dict[tuple[int, int, Move], float]:
     """Words of the links of a mapping whose lower memory fetches only what is new: (operand, boundary, move) -> words.
 
     The search compares mappings as if whole tiles were fetched; what is found is priced with what is new.
@@ -196,13 +200,13 @@ def sliding_words(tables: Tables, mapping: Mapping, cuts: tuple[Ints, ...]) -> d
     found: dict[tuple[int, int, Move], float] = {}
     if not tables.model.whole_lanes:
         return found
-    for index, (table, cut) in enumerate(zip(tables.operands, cuts, strict=True)):
+    for index, (table, cuts) in enumerate(zip(tables.operands, ends, strict=True)):
         operand = table.operand
         for a in range(1, len(operand.memories)):
             if operand.is_output or operand.bits == 0 or not tables.arch.memories[operand.memories[a - 1]].fetch_new:
                 continue
             counter = DimLister(tables.nest, operand, tables.arch)
-            inside = int(cut[0, a - 1])
+            inside = cuts[a - 1]
             inner = dict.fromkeys(Dim, 1)
             for loop in mapping.loops[:inside]:
                 inner[loop.dim] *= loop.size

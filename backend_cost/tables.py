@@ -53,6 +53,8 @@ class OperandTable:
     @cached_property
     def links(self) -> tuple[Link, ...]:
         """All traffic, from the array outwards."""
+        if self.whole is not None and not self.traffic.fresh_starts:
+            return tuple([link for link in self.whole.links if link.boundary < self.levels])
         return self.traffic.links(self.index, self.levels)
 
     @cached_property
@@ -73,6 +75,12 @@ class OperandTable:
         """Memory by memory its ``alloc_bits``, finished and partial, and ``reduces`` of the boundary below it."""
         each = zip(self.alloc_bits, self.reduces, strict=False)
         return tuple([part for bits, reduces in each for part in (*bits, reduces)])
+
+    @cached_property
+    def whole_bits(self) -> tuple[int, int]:
+        """Bits of all of the operand, of finished elements and of partial sums."""
+        final, partial = self.alloc_bits[-1]
+        return int(final[-1]), int(partial[-1])
 
     @cached_property
     def reduces(self) -> tuple[Bools, ...]:

@@ -12,6 +12,8 @@ from math import inf
 
 import numpy as np
 
+from dfc.backend_cost import axes_compiled
+from dfc.backend_cost.axes_compiled import COMPILED
 from dfc.backend_cost.lane_bursts import outer_entries
 from dfc.backend_cost.nest import Nest
 from dfc.backend_cost.stay_bursts import Touched, plain_longest, step_classes, window_longest
@@ -88,7 +90,9 @@ class TimeTables:
         """``free`` ports are infinitely wide, and keep nothing waiting."""
         self.tables = tables
         self.free = free
-        self.boundaries = [b for table in tables.operands for b in boundary_times(table, free)]
+        self.boundaries = [
+            b for t in tables.operands for b in boundary_times(t.whole or t, free)[: max(0, t.levels - 1)]
+        ]
 
     # ---- how they meet -------------------------------------------------------------------------------------------
 
@@ -211,37 +215,40 @@ class _Way:
             number = (table.index * 64 + a) * 2 + down
             self.ports.append(tuple((-1 - i, number) if p in free else p for i, (p, _) in enumerate(sides)))
 
-    def mean(self, bits: list[int], longest: Floats) -> Floats:
-        """(boundaries, addressed) mean cycles of a transfer of elements of so many bits at each boundary."""
-        size = np.array(bits, dtype=float)[:, None, None]
-        upper, lower = np.array(self.widths).T[..., None, None]
-        fed, feeding, counts = longest
-        cycles = np.maximum(np.ceil(feeding * size / upper), np.ceil(fed * size / lower))
-        found: Floats = (cycles * counts).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
-        return found
+    def transfers(self, bits: list[int]) -> list[tuple[float, float, float]]:
+        """Of elements of so many bits at each boundary: these, and bits per cycle above and below."""
+        return [(each, *widths) for each, widths in zip(bits, self.widths, strict=True)]
+
+
+def mean_cycles(table: OperandTable, transfers: Floats, *, compiled: bool = COMPILED) -> Floats:
+    """(transfers, boundaries, addressed) mean cycles of transfers (transfers, boundaries, 3) over working stays."""
+    if compiled:
+        return axes_compiled.mean_cycles(longest_axes(table), transfers)
+    fed, feeding, counts = longest_bursts(table)
+    bits, upper, lower = np.moveaxis(transfers, 2, 0)[..., None, None]
+    cycles = np.maximum(np.ceil(feeding * bits / upper), np.ceil(fed * bits / lower))
+    found: Floats = (cycles * counts).sum(axis=2) / np.maximum(counts.sum(axis=1), 1)
+    return found
 
 
 @lru_cache(maxsize=TABLES)
 def boundary_times(table: OperandTable, free: frozenset[Port]) -> tuple[BoundaryTimes, ...]:
-    """The transfers at all boundaries of one operand."""
-    if table.whole is not None:
-        return boundary_times(table.whole, free)[: table.levels - 1] if table.operand.bits else ()
+    """The transfers at all boundaries of one operand on its whole path."""
     operand, grid = table.operand, table.traffic.grid
     count = len(operand.memories) - 1
     if not operand.bits or not count:
         return ()
-    longest = longest_bursts(table)
     place, down = grid.addressed_place, _Way(table, True, free)
     always = np.ones(len(place))
     if not operand.is_output:
-        cycles = down.mean([operand.bits] * count, longest).take(place, axis=1)
+        cycles = mean_cycles(table, np.array([down.transfers([operand.bits] * count)]))[0].take(place, axis=1)
         fetches = [Transfer(each, always, ports) for each, ports in zip(cycles, down.ports, strict=True)]
         return tuple(BoundaryTimes(table.index, a + 1, fetch, None, None) for a, fetch in enumerate(fetches))
     up = _Way(table, False, free)
     partial = [operand.partial_bits] * count
     final = [operand.partial_bits if above else operand.bits for above in table.traffic.lanes.reduces_above[1:-1]]
-    early, last = up.mean(partial, longest), up.mean(final, longest)
-    early, last, back = (m.take(place, axis=1) for m in (early, last, down.mean(partial, longest)))
+    ways = np.array([up.transfers(partial), up.transfers(final), down.transfers(partial)])
+    early, last, back = mean_cycles(table, ways).take(place, axis=2)
     again = ((grid.visits - 1) / grid.visits).take(grid.idle_place)
     raised = early * again + last * (1 - again)
     each = zip(back, down.ports, raised, up.ports, strict=True)
@@ -251,21 +258,26 @@ def boundary_times(table: OperandTable, free: frozenset[Port]) -> tuple[Boundary
     )
 
 
-def longest_bursts(table: OperandTable) -> Floats:
-    """(3, boundaries from 1 on, entries, addressed) the longest bursts of working stays over instances.
+def longest_axes(table: OperandTable) -> list[Floats]:
+    """The longest bursts of working stays over instances, axis by axis: (3, boundaries from 1 on, entries, products).
 
     Elements below and above the boundary, and how many stays have both.
     """
     traffic = table.traffic
     grid, dim_of = traffic.grid, traffic.counter.dim
-    nest = grid.nest
-    found = np.ones((3, len(table.operand.memories) - 1, 1, 1))
-    for dim in grid.plain:
-        found = outer_entries(found, plain_longest(dim_of(dim), grid.grid.below[dim]))
+    found = [plain_longest(dim_of(dim), grid.grid.below[dim]) for dim in grid.plain]
     for axis in table.operand.windows:
         o, f = OUTPUT_DIM[axis], KERNEL_DIM[axis]
         below = grid.grid.below[o], grid.grid.below[f]
-        found = outer_entries(found, window_longest((dim_of(o), dim_of(f)), below, nest.window_shape(axis)))
+        found.append(window_longest((dim_of(o), dim_of(f)), below, grid.nest.window_shape(axis)))
+    return found
+
+
+def longest_bursts(table: OperandTable) -> Floats:
+    """The same over all axes together, (3, boundaries from 1 on, entries, addressed)."""
+    found = np.ones((3, len(table.operand.memories) - 1, 1, 1))
+    for each in longest_axes(table):
+        found = outer_entries(found, each)
     return found
 
 

@@ -15,6 +15,7 @@ from math import inf
 
 import numpy as np
 
+from dfc.backend_cost.axes_compiled import COMPILED, accesses
 from dfc.backend_cost.cost_model import CostModel
 from dfc.backend_cost.grid import Bools, Floats, Ints, OperandGrid
 from dfc.backend_cost.lane_bursts import Bursts, LaneBursts, reference_bursts
@@ -61,16 +62,6 @@ class Link:
         traffic = self.traffic
         found = [traffic.words_of(a, side, k) * traffic.times_of(a, side, k) for k in self.kinds]
         return found[0] if len(found) == 1 else found[0] + found[1]
-
-    def words_at(self, point: int) -> float:
-        """The same at one point alone."""
-        if "words" in self.__dict__:
-            return float(self.words[point if self.boundary else 0])
-        a, side, traffic = self.boundary, self.side, self.traffic
-        counted, grid = traffic.counted, traffic.grid
-        at, idle = (int(grid.addressed_place[point]), int(grid.idle_place[point])) if a else (0, 0)
-        accesses, share, times = counted.accesses[a, side], counted.share[a, side], counted.times[a, side]
-        return sum([float(accesses[k, at]) * float(share[k]) * float(times[k, idle]) for k in self.kinds])
 
     @cached_property
     def energy_pj(self) -> Floats:
@@ -178,16 +169,29 @@ class Traffic:
         return (partial, final, partial) if self.operand.is_output else (final,)
 
     @cached_property
+    def edges(self) -> Floats:
+        """(boundaries, sides, kinds, 3) of the memory at each edge: ``edge_facts``."""
+        found: Floats = edge_facts(self.memories)[_READS[self.operand.is_output], _LEVELS[: len(self.memories)]]
+        return found
+
+    @cached_property
     def counted(self) -> Counted:
         """Words and energy of all kinds."""
-        edges = edge_facts(self.memories)[_READS[self.operand.is_output], _LEVELS[: len(self.memories)]]
-        bursts = self.bursts
-        times = self._times(bursts)
+        edges = self.edges
+        if COMPILED and self.model.whole_lanes and self.model.one_burst:
+            common, tables = self.counter.axes()
+            found = accesses(tables, common, self.bits, edges[..., 0])
+            times = self._times(*self.counter.often())
+        else:
+            found = self.plain_accesses(self.bursts)
+            times = self._times(self.bursts.times, self.bursts.last)
         n, sides, kinds, idle = times.shape
         weights = (times * edges[..., 2:]).reshape(n, sides * kinds, idle)
-        return Counted(self._accesses(bursts, edges[..., :1, None]), times, edges[..., 1], weights)
+        return Counted(found, times, edges[..., 1], weights)
 
-    def _accesses(self, bursts: Bursts, step: Floats) -> Floats:
+    def plain_accesses(self, bursts: Bursts) -> Floats:
+        """``Counted.accesses`` of these bursts; the exact model's are counted in compiled code where there is any."""
+        step = self.edges[..., :1, None]
         sizes = bursts.sizes[:, :, None]
         bits = np.array(self.bits, dtype=float)[:, None, None]
         if self.model.one_burst:
@@ -224,8 +228,7 @@ class Traffic:
             found.append([inner, [inf] * len(inner)])
         return np.array(found)[..., None, None]
 
-    def _times(self, bursts: Bursts) -> Floats:
-        every, last = bursts.times, bursts.last
+    def _times(self, every: Floats, last: Floats) -> Floats:
         if not self.operand.is_output:
             return every[:, :, None]
         model = self.model
@@ -268,6 +271,18 @@ class Traffic:
     def elements_held(self, memories: int) -> Floats:
         """(memories, points) elements that the first memories hold, as allocation counts them."""
         return self.capacity[:memories].take(self.grid.addressed_place, axis=1)
+
+    def words_at(self, points: list[int]) -> list[list[list[float]]]:
+        """Words by boundary, side and kind where boundary a is cut at ``points[a]``; boundary 0 has only one point."""
+        counted, grid = self.counted, self.grid
+        levels = len(points)
+        at, idle = grid.addressed_place[points], grid.idle_place[points]
+        at[0] = idle[0] = 0
+        rows = np.arange(levels)
+        words = counted.accesses[rows, :, :, at] * counted.share[:levels]
+        words *= counted.times[rows, :, :, idle]
+        found: list[list[list[float]]] = words.tolist()
+        return found
 
     def words_of(self, a: int, side: int, kind: int) -> Floats:
         """(points,) words of one kind in all stays that the addressing dimensions make; of boundary 0 only one."""
