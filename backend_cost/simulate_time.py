@@ -31,12 +31,14 @@ class _Task:
     """A transfer between two memories: it needs both ports in every cycle of its ``left`` cycles.
 
     holds_up: the first step that cannot run before it is done; one beyond the last if it holds up none.
+    may_move: whether all that it waits for has happened; nothing of that is ever undone.
     """
 
     transfer: Transfer
     ports: tuple[PortKey, ...]
     left: int
     holds_up: int = 0
+    may_move: bool = False
 
     @property
     def rank(self) -> tuple[int, int, int, int]:
@@ -147,7 +149,9 @@ class _Player:
         """Do all that takes no time; afterwards the transfers that may use ports, in order of priority."""
         while True:
             heads = [(line, queue[0]) for line, queue in self.waiting.items() if queue]
-            ready = [(line, task) for line, task in heads if self._may_move(line, task.transfer)]
+            for line, task in heads:
+                task.may_move = task.may_move or self._may_move(line, task.transfer)
+            ready = [(line, task) for line, task in heads if task.may_move]
             finished = [line for line, task in ready if task.left == 0]
             for line in finished:
                 self.waiting[line].popleft()

@@ -6,7 +6,6 @@ docs/simulator.md states the policy.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,11 +141,18 @@ class OperandWalk:
             for u in whole.nest.unrolled
         )
         self.stays = tuple(self._stays(level) for level in range(len(self.memories)))
+        self._stay_of = tuple(
+            [number for number, stay in enumerate(stays) for _ in range(stay.first, stay.end)] for stays in self.stays
+        )
+        self._instances: dict[tuple[Lane, int], Lane] = {}
         self._held: dict[tuple[int, Stay], Held] = {}
 
     def instance(self, lane: Lane, level: int) -> Lane:
         """The instance of a memory that serves a lane, or that feeds an instance further in."""
-        return tuple(at if gap > level else 0 for at, gap in zip(lane, self.gaps, strict=True))
+        key = (lane, level)
+        if key not in self._instances:
+            self._instances[key] = tuple(at if gap > level else 0 for at, gap in zip(lane, self.gaps, strict=True))
+        return self._instances[key]
 
     def _stays(self, level: int) -> tuple[Stay, ...]:
         cut = self.walk.mapping.cuts[self.number][level]
@@ -158,7 +164,7 @@ class OperandWalk:
 
     def stay_at(self, level: int, step: int) -> int:
         """The number of the stay of a memory to which a step belongs."""
-        return bisect_right(self.stays[level], step, key=lambda stay: stay.first) - 1
+        return self._stay_of[level][step]
 
     @cached_property
     def element(self) -> Ints:
