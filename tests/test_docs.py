@@ -26,7 +26,7 @@ from dfc.hwdsl import parse_arch
 from dfc.report import render
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("dfc", "ir", "frontend", "passes", "hwdsl", "backend_cost", "scheduling")
+ROOMS = ("dfc", "ir", "frontend", "passes", "hwdsl", "backend_cost", "scheduling", "execution")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
 USER_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE = re.compile(r"(?:ONNX|HW|IR|MAP|CLI)[0-9]{3}")
@@ -125,16 +125,27 @@ def test_options_exist(page: Path) -> None:
 def test_paths_in_backquotes_exist(page: Path) -> None:
     """``passes/tiles.py`` and the like."""
     for path in re.findall(
-        r"`((?:dfc|ir|frontend|passes|hwdsl|backend_cost|tests|docs)/[\w./-]+\.\w+)`", page.read_text()
+        r"`((?:dfc|ir|frontend|passes|hwdsl|backend_cost|scheduling|execution|benchmarks|tests|docs)/[\w./-]+\.\w+)`",
+        page.read_text(),
     ):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
 def test_architecture_names_every_file() -> None:
+    """Each file of a room stands in one row of the room's table, and nothing else does."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    for path in sources():
-        if path.name != "__init__.py" and not path.is_symlink():
-            assert f"`{path.name}`" in text, f"ARCHITECTURE.md does not say what {page_id(path)} is"
+    for room in ROOMS:
+        table = text.partition(f"\n### `{room}/`")[2].partition("\n#")[0]
+        names = [name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M) for name in re.findall(r"`([^`]+)`", row)]
+        there = [p.name for p in (ROOT / room).iterdir() if p.suffix in (".py", ".c", ".h") and p.name != "__init__.py"]
+        assert sorted(n for n in names if not n.endswith("/")) == sorted(there)
+
+
+def test_the_readme_lists_every_document() -> None:
+    table = (ROOT / "README.md").read_text().partition("\n## Documents\n")[2].partition("\n## ")[0]
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        if page.name != "index.md":
+            assert table.count(f"(docs/{page.name})") == 1, f"README.md does not list {page_id(page)} once"
 
 
 def test_the_readme_has_the_two_commands() -> None:
