@@ -303,12 +303,13 @@ class _Search:
             hand_over=self.request.policy.fits,
             fixed=self.request.stacks != "auto" or not self.request.policy.fits,
             rules=self.rules,
+            recall=not self.request.rules.blocks,  # rules may name layers
         )
 
     def _explore(self, search: StackSearch, limit: Limit | None) -> list[Candidate]:
         choice = self.choice(search.stack)
         twin = self.known.get((search.stack.layers, ())) if search.held and choice.tile is None else None
-        if twin is not None and twin.looked:
+        if twin is not None and twin.looked and twin.candidates():
             search.follow(twin, self.request.objective)
         else:
             search.explore(choice.overlaps, choice.tile, self.request.objective, limit)
@@ -559,7 +560,7 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
     if not cuts.tried:
         return []
     tiles = search.known.values()
-    skipped, priced = sum(s.pruned for s in tiles), sum(len(s.found) for s in tiles)
+    skipped, priced = sum(s.pruned for s in tiles), sum(s.priced for s in tiles)
     looked = sum(len(s.looked) for s in tiles) - skipped
     found = [
         f"{effort.considered:,} stacks were considered, {effort.pruned:,} ruled out by bounds, "

@@ -46,6 +46,8 @@ KERNEL_DIM = (Dim.FT, Dim.FY, Dim.FX)
 class Role(StrEnum):
     """Which path of memories an operand takes."""
 
+    __hash__ = str.__hash__  # the enumeration's own runs in Python; roles are keys everywhere
+
     I = "I"  # noqa: E741  input feature maps
     W = "W"  # weights, or the second operand of a product of two feature maps
     O = "O"  # noqa: E741  outputs and partial sums

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from dfc.ir import EMPTY, Axis, Graph, Interval
 from dfc.passes.stacks import Stack
@@ -180,6 +181,15 @@ class DepthFirstPlan:
     def tiles(self) -> int:
         """How many tiles there are."""
         return sum(c.count for c in self.classes)
+
+    @cached_property
+    def computed(self) -> Mapping[str, int]:
+        """Positions of each map that all tiles together compute or fetch."""
+        found: dict[str, int] = {}
+        for tile in self.classes:
+            for (name, x), (_, y) in zip(tile.x.tensors, tile.y.tensors, strict=True):
+                found[name] = found.get(name, 0) + tile.count * x.fresh * y.fresh
+        return found
 
     @property
     def line_names(self) -> tuple[str, str]:

@@ -68,12 +68,13 @@ def laid_out(buffers: Sequence[Buffer], start_bits: int, size_bits: int) -> list
 
 def _addresses(buffers: Sequence[Buffer], start_bits: int) -> list[int]:
     found: list[int] = []
+    alive: dict[int, list[int]] = {}  # by step
     for n, buffer in enumerate(buffers):
-        taken = [
-            (at, other.bits)
-            for other, at in zip(buffers[:n], found, strict=True)
-            if other.first <= buffer.last and buffer.first <= other.last
-        ]
+        steps = range(buffer.first, buffer.last + 1)
+        together = {k for step in steps for k in alive.get(step, ())}
+        taken = [(found[k], buffers[k].bits) for k in together]
+        for step in steps:
+            alive.setdefault(step, []).append(n)
         at = start_bits
         for address, bits in sorted(taken, key=itemgetter(0)):
             if at + buffer.bits <= address:

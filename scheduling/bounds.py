@@ -3,12 +3,13 @@
 Each position of a map is computed at least once. An iteration of a layer's loops costs its operation, and what crosses
 the edge of the array for it: that depends on how many lanes work side by side, so the least over all numbers of lanes
 is taken, and only positions are counted whose windows lie inside of their maps. Each output is written to some memory
-once; what enters and leaves the stack crosses the edge of the chip once.
+once; what enters and leaves the stack crosses the edge of the chip once. Weights that have no room on chip come again
+with every tile that computes something of their layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cache, cached_property
 from itertools import product
 from math import prod
@@ -23,6 +24,7 @@ from dfc.ir import N_DIMS, OUTPUT_DIM, Axis, AxisMap, Graph, Interval, Kind, Lay
 from dfc.passes.stacks import Stack
 from dfc.passes.tiles import DepthFirstPlan
 from dfc.scheduling.levels import MapSizes
+from dfc.scheduling.placement import fetches_weights
 
 #: more combinations of lanes than this are not looked at: then only operations count
 _MOST_LANES = 256
@@ -37,7 +39,9 @@ class LayerBounds:
         self.arch = arch
         self.model = model
         self.any_lanes = any_lanes
+        self.sizes = MapSizes(graph, arch)
         self._stacks: dict[tuple[tuple[int, ...], frozenset[str]], tuple[float, float]] = {}
+        self._constants: dict[int, int] = {}
         self._positions: dict[int, tuple[float, float, float]] = {}
 
     def layer_pj(self, index: int) -> float:
@@ -60,7 +64,7 @@ class LayerBounds:
         return self.position_cycles(index) * self.map_positions(index)
 
     @cached_property
-    def _write_pj(self) -> float:
+    def write_pj(self) -> float:
         """Per bit, the least that it costs to leave an output in a memory.
 
         Nothing where that may be the memory beside the array: what crosses the array's edge is counted already.
@@ -148,31 +152,47 @@ class LayerBounds:
         leaving = {t for t in stack.outputs if t not in held}
         within = [layer.output for layer in layers if layer.output not in leaving]
         energy = sum(map(self.layer_pj, stack.layers))
-        energy += sum(self._map_bits(t, array.output_bits) for t in within) * self._write_pj
-        energy += self._off_chip_pj(arriving, inwards=True)
-        energy += self._off_chip_pj(sum(self._map_bits(t, array.output_bits) for t in leaving), inwards=False)
+        energy += sum(self._map_bits(t, array.output_bits) for t in within) * self.write_pj
+        energy += self.off_chip_pj(arriving, inwards=True)
+        energy += self.off_chip_pj(sum(self._map_bits(t, array.output_bits) for t in leaving), inwards=False)
         return energy, sum(map(self.layer_cycles, stack.layers))
+
+    def _streamed_bits(self, layers: Iterable[int]) -> int:
+        """Bits of constants that have no room on chip, all together: each tile that needs them fetches as many."""
+        path = self.arch.paths[Role.W]
+        room = sum(self.arch.memories[m].size_bits * self.arch.memories[m].instances for m in path[:-1])
+        return max(0, sum(self._constant_bits(i) for i in layers) - room)
+
+    def _constant_bits(self, index: int) -> int:
+        """Bits of weights that every tile of a layer needs."""
+        found = self._constants.get(index)
+        if found is None:
+            layer = self.graph.layers[index]
+            elements = 0 if fetches_weights(layer) else layer.weight_elements
+            found = self._constants[index] = elements * self.arch.array.weight_bits
+        return found
 
     def _map_bits(self, tensor: str, bits: int) -> int:
         return self.graph.tensors[tensor].elements * bits
 
     def _needed_bits(self, tensor: str, stack: Stack) -> int:
         """Bits of a stack's input that its layers read at least: strides may leave borders out, slices channels."""
-        sizes = MapSizes(self.graph, self.arch)
-        users = [self.graph.layers[c] for c in self.graph.consumers[tensor] if c in stack.layers]
+        return max(self.read_bits(tensor, c) for c in self.graph.consumers[tensor] if c in stack.layers)
+
+    def read_bits(self, tensor: str, index: int) -> int:
+        """Bits of a map that a layer reads at least."""
+        layer = self.graph.layers[index]
+        made, whole = self.graph.tensors[layer.output].spatial, self.graph.tensors[tensor].spatial
         least = 0
-        for layer in users:
-            made = self.graph.tensors[layer.output].spatial
-            whole = self.graph.tensors[tensor].spatial
-            windows = {a: layer.window(a) for a in (Axis.Y, Axis.X)}
-            taps = {a: (kernel, dilation) for a, (kernel, _, dilation) in windows.items()}
-            for source in layer.sources:
-                if source.tensor == tensor:
-                    y, x = (_read(source.maps[a], made[a], whole[a], *taps[a]) for a in (Axis.Y, Axis.X))
-                    least = max(least, sizes.read_bits(layer, tensor, x, y))
+        taps = {a: (kernel, dilation) for a in (Axis.Y, Axis.X) for kernel, _, dilation in [layer.window(a)]}
+        for source in layer.sources:
+            if source.tensor == tensor:
+                y, x = (_read(source.maps[a], made[a], whole[a], *taps[a]) for a in (Axis.Y, Axis.X))
+                least = max(least, self.sizes.read_bits(layer, tensor, x, y))
         return least
 
-    def _off_chip_pj(self, bits: int, *, inwards: bool) -> float:
+    def off_chip_pj(self, bits: int, *, inwards: bool) -> float:
+        """Energy of bits that come from off chip, or go there."""
         top = self.arch.memories[self.arch.paths[Role.O][-1]]
         if inwards:
             return bits / top.read_bits_per_cycle * top.read_pj
@@ -182,14 +202,20 @@ class LayerBounds:
         """The same for a plan of a stack, with the positions that it computes again."""
         energy, cycles = self.stack_bound(plan.stack, held)
         for index in plan.stack.layers:
-            name = self.graph.layers[index].output
-            again = -self.map_positions(index)
-            for tile in plan.classes:
-                x, y = (dict(step.tensors)[name].fresh for step in (tile.x, tile.y))
-                again += tile.count * x * y
+            again = plan.computed[self.graph.layers[index].output] - self.map_positions(index)
             energy += self._of(index)[1] * again
             cycles += self.position_cycles(index) * again
-        return energy, cycles
+        streamed = self._streamed_by(plan) - self._streamed_bits(plan.stack.layers)
+        return energy + self.off_chip_pj(max(0, streamed), inwards=True), cycles
+
+    def _streamed_by(self, plan: DepthFirstPlan) -> int:
+        """Bits of constants that all tiles together fetch beyond what has room on chip."""
+        found = 0
+        for tile in plan.classes:
+            x, y = dict(tile.x.tensors), dict(tile.y.tensors)
+            names = ((i, self.graph.layers[i].output) for i in plan.stack.layers)
+            found += tile.count * self._streamed_bits(i for i, t in names if x[t].fresh and y[t].fresh)
+        return found
 
 
 @cache

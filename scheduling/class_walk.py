@@ -6,20 +6,22 @@ on where the maps lie that are still needed, so the cheapest is a shortest path 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dfc.backend_cost.mapping_cost import TooSmall
-from dfc.backend_cost.nest import Borders, Nest, make_nest, operand_names, unroll
+from dfc.backend_cost.mapping_cost import Objective, TooSmall
+from dfc.backend_cost.mapping_rules import LayerRules
+from dfc.backend_cost.nest import Nest, make_nest, operand_names, unroll
 from dfc.backend_cost.spatial_search import Spatial, Unrolling, score_of
-from dfc.ir import Axis, Kind, Layer, Role
-from dfc.passes.tiles import DepthFirstPlan, TileClass
-from dfc.scheduling.copies import Copy, Place, in_sequence, price_copies
-from dfc.scheduling.engine import ClassCost, LayerRun, borders_of
+from dfc.ir import Kind, Layer, Role
+from dfc.scheduling.class_view import ClassView
+from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
+from dfc.scheduling.engine import ClassCost, LayerRun
 from dfc.scheduling.levels import Infeasible, kernel_bits
-from dfc.scheduling.parts import MapParts, ReadParts, TileParts
-from dfc.scheduling.placement import Buffer, Held, Lasting
+from dfc.scheduling.parts import MapParts
+from dfc.scheduling.placement import Buffer, Lasting
 from dfc.scheduling.room import Fitted
 
 if TYPE_CHECKING:
@@ -48,6 +50,26 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A layer after a way, without its mapping.
+
+    memories: in which it reads its inputs and leaves its output. homes: where maps lie then. kept: maps that lie
+    somewhere meanwhile, and windows, as in :class:`Placed`. room: bits left of each memory. copies: those before it
+    runs, and what they cost; pending: those after it.
+    """
+
+    layer: int
+    path: Path
+    memories: tuple[int, int]
+    homes: Mapping[str, int]
+    kept: tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, int, int], ...]]
+    room: Mapping[int, int]
+    copies: tuple[Copy, ...]
+    copy_cost: CopyCost
+    pending: tuple[Copy, ...]
+
+
+@dataclass(frozen=True)
 class PlacedClass:
     """A tile class with what its tiles keep where."""
 
@@ -57,12 +79,16 @@ class PlacedClass:
 
 @dataclass(frozen=True)
 class Path:
-    """The cheapest way to a state: the layers so far, and where each map lay."""
+    """The cheapest way to a state: the layers so far, and where the maps lie that may be needed.
+
+    tie: energy and cycles, whichever the score hardly counts.
+    """
 
     score: float
     placed: tuple[Placed, ...]
     homes: Mapping[str, int]
     pending: tuple[Copy, ...] = ()
+    tie: float = 0.0
 
     @property
     def operations(self) -> int:
@@ -85,149 +111,95 @@ class ClassWalk:
     def __init__(
         self,
         pricer: FittedPricer,
-        plan: DepthFirstPlan,
-        tile: TileClass,
+        view: ClassView,
         lasting: Lasting,
         spatial: Spatial,
         spare: Mapping[int, int],
-        held: Held,
     ):
         """``spare`` bits of memories stay empty."""
         self.pricer = pricer
-        self.graph = pricer.graph
-        self.arch = pricer.arch
-        self.maps = pricer.maps
-        self.plan = plan
-        self.stack = plan.stack
-        self.tile = tile
+        self.view = view
+        self.graph = view.graph
+        self.arch = view.arch
+        self.plan = view.plan
+        self.stack = view.stack
+        self.tile = view.tile
+        self.held = view.held
+        self.parts = view.parts
+        self.reads = view.reads
+        self.last_use = view.last_use
         self.lasting = lasting
         self.spatial = spatial
         self.spare = spare
-        self.held = held
-        self.parts = TileParts(pricer.graph, plan, tile)
         self.top = {role: len(path) - 1 for role, path in self.arch.paths.items()}
-        inside = set(self.stack.layers)
-        readers = {t: [c for c in self.graph.consumers[t] if c in inside] for t in self._maps()}
-        #: the last layer that reads a map in this tile; a map that nobody reads lies until its own layer is done
-        self.last_use = {t: max(users, default=-1) for t, users in readers.items()}
-        self.reads: dict[int, dict[str, ReadParts]] = {i: self.parts.windows(i) for i in self.stack.layers}
+        self._bits = view.bits
 
-    def _maps(self) -> Iterator[str]:
-        yield from self.stack.inputs
-        for i in self.stack.layers:
-            yield from self.graph.layers[i].outputs
+    # --- steps of a way
 
-    # --- the shortest path
+    @cached_property
+    def start(self) -> Path:
+        """Before the first layer."""
+        return Path(0.0, (), {t: self.held[t].memory for t in self.stack.inputs if t in self.held})
 
-    def cheapest(self, choices: Choices | None = None) -> Path | Infeasible:
-        """The cheapest way through all layers, or why there is none; ``choices`` leave no other memories."""
-        there = {t: self.held[t].memory for t in self.stack.inputs if t in self.held}
-        paths: dict[State, Path] = {(): Path(0.0, (), there)}
-        for index in self.stack.layers:
-            after: dict[State, Path] = {}
-            why: Infeasible | None = None
-            for path in paths.values():
-                for found in self._steps(index, path, choices or {}):
-                    if isinstance(found, Infeasible):
-                        why = why or found
-                        continue
-                    key = self._state(index, found)
-                    if key not in after or found.score < after[key].score:
-                        after[key] = found
-            if not after:
-                assert why is not None
-                return why
-            paths = after
-        return min((self._flushed(p) for p in paths.values()), key=lambda p: p.score)
+    def state(self, index: int, homes: Mapping[str, int], pending: Iterable[Copy]) -> State:
+        """What of a way decides the rest: where maps lie that are needed later, or have something to be copied."""
+        waiting = {c.tensor for c in pending}
+        alive = (t for t in homes if self.last_use[t] > index or t in waiting)
+        return tuple((t, homes[t]) for t in alive)
 
-    def _state(self, index: int, path: Path) -> State:
-        """What of a path decides the rest: where maps lie that are needed later, or have something to be copied."""
-        waiting = {c.tensor for c in path.pending}
-        alive = (t for t in path.homes if self.last_use[t] > index or t in waiting)
-        return tuple((t, path.homes[t]) for t in alive)
-
-    def _steps(self, index: int, path: Path, choices: Choices) -> Iterator[Path | Infeasible]:
-        """All ways to run a layer after a path."""
-        layer = self.graph.layers[index]
-        made = self.parts.map(layer.output)
-        if made.fresh == 0:  # other tiles compute all that is needed of it
-            yield self._idle(index, path)
-            return
-        why: Infeasible | None = None
-        any_fits = False
-        every = ((i, o) for i in self._input_memories(index) for o in self._output_memories(layer))
-        for inputs, output in [choices[index]] if index in choices else every:
-            found = self._run(index, path, inputs, output)
-            if isinstance(found, Infeasible):
-                why = why or found
-            else:
-                any_fits = True
-                yield found
-        if not any_fits:
-            assert why is not None
-            yield why
-
-    def _idle(self, index: int, path: Path) -> Path:
-        copies = tuple(self._weights(index))
+    def idle(self, index: int, path: Path) -> Path:
+        """After a layer that computes nothing in this tile."""
+        copies = tuple(self.weights(index))
         if not copies:
             return path
         run = LayerRun(index, (0, 0), {}, None, None, copies, price_copies(self.arch, copies))
-        return self._longer(path, Placed(run, None), {}, path.pending)
+        return self._longer(path, Placed(run, None), path.homes, path.pending)
 
-    def _input_memories(self, index: int) -> list[int]:
-        """Where a layer may read its inputs: from the lowest memory with room for the windows upwards, two of them."""
-        path = self.arch.paths[Role.I]
-        bits = sum(self._bits(index, t, parts.window) for t, parts in self.reads[index].items())
-        fit = [m for m in path if self.arch.memories[m].instances == 1 and self.arch.memories[m].size_bits >= bits]
-        return fit[:2] or [path[-1]]
-
-    def _output_memories(self, layer: Layer) -> list[int]:
-        """Where a layer may leave its output, alike; off chip where only others read it."""
-        path = self.arch.paths[Role.O]
-        if layer.output in self.held:
-            return [self.held[layer.output].memory]
-        if self.last_use[layer.output] < 0 and layer.output in self.stack.outputs:
-            return [path[-1]]
-        bits = self._bits(None, layer.output, self.parts.map(layer.output).fresh)
-        fit = [m for m in path if self.arch.memories[m].instances == 1 and self.arch.memories[m].size_bits >= bits]
-        return fit[:2] or [path[-1]]
-
-    def _run(self, index: int, path: Path, i_memory: int, o_memory: int) -> Path | Infeasible:
+    def step(self, index: int, path: Path, i_memory: int, o_memory: int) -> Step | Infeasible:
+        """A layer after a way, with these memories: all but its mapping; or why it has no room."""
         layer = self.graph.layers[index]
-        homes = dict(path.homes)
+        waiting = {c.tensor for c in path.pending}
+        homes = {t: m for t, m in path.homes.items() if self.last_use[t] >= index or t in waiting}
         arriving = [t for t in self.reads[index] if t not in homes]
         homes |= dict.fromkeys(arriving, i_memory)
         homes[layer.output] = o_memory
         windows = tuple(self._windows(index, homes, i_memory))
-        alive = tuple(self._alive(index, homes, {c.tensor for c in path.pending}))
+        alive = tuple(self._alive(index, homes, waiting))
         room = self._room((*alive, *windows))
         short = [m for m, bits in room.items() if bits < 0]
         if short:
             return self._too_full(index, short[0], -room[short[0]])
-        found = self._mapped(index, i_memory, o_memory, room)
-        if isinstance(found, Infeasible):
-            return found
-        nest, fitted = found
-        fetched = [*self._weights(index), *self._fetched(index, arriving, i_memory)]
-        group = [*path.pending, *self._gathered(index, arriving, homes, i_memory)]
+        fetched = [*self.weights(index), *self.fetched(index, arriving, i_memory)]
+        group = [*path.pending, *self.gathered(index, arriving, homes, i_memory)]
         before = price_copies(self.arch, group)
         if fetched:  # the stack's input arrives before anything else may use it
             before = in_sequence(price_copies(self.arch, fetched), before)
-        memories = {o.role: o.memories[-1] for o in nest.operands}
-        x, y = self._extents(layer.output)
-        run = LayerRun(index, (x, y), memories, nest, fitted.cost, (*fetched, *group), before, fitted.sizes, i_memory)
-        pending = [c for t in (*arriving, layer.output) for c in self._kept(t, homes[t])]
-        pending += self._left(layer, o_memory)
-        return self._longer(path, Placed(run, fitted, alive, windows), homes, tuple(pending))
+        pending = [c for t in (*arriving, layer.output) for c in self.kept(t, homes[t])]
+        pending += self.left(layer, o_memory)
+        choice = i_memory, o_memory
+        return Step(index, path, choice, homes, (alive, windows), room, (*fetched, *group), before, tuple(pending))
+
+    def taken(self, step: Step) -> Path | Infeasible:
+        """The way that is longer by a step, with the layer's best mapping, or why there is none."""
+        found = self._mapped(step.layer, *step.memories, step.room)
+        if isinstance(found, Infeasible):
+            return found
+        nest, fitted = found
+        tops = {o.role: o.memories[-1] for o in nest.operands}
+        extents = self.view.extents[self.graph.layers[step.layer].output]
+        costs = fitted.cost, step.copies, step.copy_cost
+        run = LayerRun(step.layer, extents, tops, nest, *costs, fitted.sizes, step.memories[0])
+        return self._longer(step.path, Placed(run, fitted, *step.kept), step.homes, step.pending)
 
     def _longer(self, path: Path, placed: Placed, homes: Mapping[str, int], pending: tuple[Copy, ...]) -> Path:
         run = placed.run
         energy = run.copy_cost.energy_pj + (run.cost.energy_pj if run.cost else 0.0)
         cycles = run.copy_cost.latency_cycles + (run.cost.latency_cycles if run.cost else 0)
         score = path.score + self.pricer.weight(energy, cycles)
-        return Path(score, (*path.placed, placed), {**path.homes, **homes}, pending)
+        tie = energy if self.pricer.cache.objective is Objective.LATENCY else float(cycles)
+        return Path(score, (*path.placed, placed), homes, pending, path.tie + tie)
 
-    def _flushed(self, path: Path) -> Path:
+    def flushed(self, path: Path) -> Path:
         """With the copies that would run before the next layer: they run after the last."""
         if not path.pending:
             return path
@@ -239,15 +211,9 @@ class ClassWalk:
         )
         score = path.score + self.pricer.weight(cost.energy_pj, cost.latency_cycles)
         placed = (*path.placed[:at], replace(last, run=run), *path.placed[at + 1 :])
-        return Path(score, placed, path.homes)
+        return Path(score, placed, path.homes, (), path.tie)
 
     # --- room
-
-    def _bits(self, index: int | None, tensor: str, positions: int) -> int:
-        """Bits of positions of a map: of all channels, or of those that a layer reads."""
-        if index is None:
-            return self.maps.region_bits(tensor, positions, 1)
-        return self.maps.read_bits(self.graph.layers[index], tensor, positions, 1)
 
     def _plain_bits(self, tensor: str, home: int) -> int:
         """What a map takes where it lies, apart from what goes straight into line buffers of the same memory."""
@@ -293,40 +259,71 @@ class ClassWalk:
 
     # --- mappings
 
-    def _extents(self, tensor: str) -> tuple[int, int]:
-        x, y = (dict(step.tensors)[tensor].fresh for step in (self.tile.x, self.tile.y))
-        return x, y
+    def _levels(self, index: int, i_memory: int, o_memory: int) -> dict[Role, int]:
+        """How many memories the operands of each role use."""
+        key = i_memory, o_memory, self.lasting.weights.get(index)
+        found = self.view.levels.get(key)
+        if found is None:
+            w_level = self.top[Role.W] if key[2] is None else self.arch.level(Role.W, key[2])
+            o_level, i_level = self.arch.level(Role.O, o_memory), self.arch.level(Role.I, i_memory)
+            found = self.view.levels[key] = {Role.O: o_level + 1, Role.I: i_level + 1, Role.W: w_level + 1}
+        return found
+
+    def _nest(self, index: int, levels: dict[Role, int], idle: frozenset[str], rules: LayerRules | None) -> Nest:
+        layer = self.graph.layers[index]
+        lanes = rules.lanes if rules else None
+        extents = self.view.whole_extents(layer.output)
+        return make_nest(layer, extents, self.arch, levels, self.view.borders[index], idle, lanes)
+
+    def floor(self, index: int, i_memory: int, o_memory: int) -> tuple[float, float]:
+        """Energy and cycles that no mapping of a layer is below with its maps in these memories."""
+        layer = self.graph.layers[index]
+        if self.spatial is not Spatial.PREFER:  # nothing is known of other unrollings
+            return 0.0, 0.0
+        found = self.view.floors.get(index)
+        if found is None:
+            found = self.pricer.floor(layer, self.view.extents[layer.output], self.view.borders[index])
+            self.view.floors[index] = found
+        return found.energy_pj(self._levels(index, i_memory, o_memory)), found.floor.cycles
+
+    def free_floor(self, step: Step) -> float | None:
+        """What a step's mapping costs at least, as the best one where nobody else takes room; None where that is it."""
+        layer = self.graph.layers[step.layer]
+        objective = self.pricer.cache.objective
+        if self.spatial is not Spatial.PREFER or objective is Objective.EDP:
+            return None
+        rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
+        nest = self._nest(step.layer, self._levels(step.layer, *step.memories), frozenset(), rules)
+        found = self.pricer.mappings.free(nest, rules.temporal if rules else None)
+        if isinstance(found, TooSmall):
+            return None
+        cost = found.cost
+        least = 0.0 if cost.gap is None else 1 - cost.gap
+        if objective is Objective.LATENCY:
+            return None if found.fits(step.room) else self.pricer.weight(0.0, cost.latency_cycles * least)
+        floor = self.pricer.floor(layer, self.view.extents[layer.output], self.view.borders[step.layer])
+        floor.learn(self._levels(step.layer, *step.memories), cost.energy_pj * least)
+        return None if found.fits(step.room) else self.pricer.weight(cost.energy_pj * least, 0.0)
 
     def _mapped(
         self, index: int, i_memory: int, o_memory: int, room: Mapping[int, int]
     ) -> tuple[Nest, Fitted] | Infeasible:
         """The layer's best mapping in the room; lanes for which a memory is too small stay idle."""
         layer = self.graph.layers[index]
-        x, y = self._extents(layer.output)
-        t = self.graph.tensors[layer.output].spatial[Axis.T]
-        at = self.stack.layers.index(index)
-        exact = self.pricer.cache.model.whole_lanes
-        reads = self.tile.x.reads[at], self.tile.y.reads[at]
-        borders = borders_of(self.graph, layer, *reads) if exact else Borders()
-        w_memory = self.lasting.weights.get(index)
-        levels = {
-            Role.O: self.arch.level(Role.O, o_memory) + 1,
-            Role.I: self.arch.level(Role.I, i_memory) + 1,
-            Role.W: self.top[Role.W] + 1 if w_memory is None else self.arch.level(Role.W, w_memory) + 1,
-        }
-        rules = self.pricer.rules.layer(layer.name, (x, y))
-        fixed = rules.lanes if rules else None
+        levels = self._levels(index, i_memory, o_memory)
+        rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
         idle: frozenset[str] = frozenset()
         while True:
-            nest = make_nest(layer, (t, y, x), self.arch, levels, borders, idle, fixed)
+            nest = self._nest(index, levels, idle, rules)
             found = self.pricer.mappings.best(nest, room, rules.temporal if rules else None)
             if isinstance(found, Fitted):
                 return self._unrolled(found, room, index)
-            blamed = self.pricer.blamed(index, (x, y), rules, [nest]) if rules else None
+            blamed = self.pricer.blamed(index, self.view.extents[layer.output], rules, [nest]) if rules else None
             if blamed is not None and blamed.cause is not None and blamed.cause() is not None:
                 return blamed
             served = self.arch.memories[found.memory].across
-            lanes = unroll(layer.tile_sizes((t, y, x)), self.arch, layer, idle, fixed)
+            sizes = layer.tile_sizes(self.view.whole_extents(layer.output))
+            lanes = unroll(sizes, self.arch, layer, idle, rules.lanes if rules else None)
             fewer = idle | {u.array_dim for u in lanes if u.array_dim in served}
             if fewer == idle:
                 return self._unmapped(index, found)
@@ -343,7 +340,7 @@ class ClassWalk:
         if self.spatial is Spatial.PREFER:
             return found.nest, found
         layer = self.graph.layers[index]
-        rules = self.pricer.rules.layer(layer.name, self._extents(layer.output))
+        rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
         if rules is not None and rules.lanes is not None:
             return found.nest, found
         temporal = rules.temporal if rules else None
@@ -361,7 +358,7 @@ class ClassWalk:
     def _place(self, role: Role, memory: int) -> Place:
         return Place(role, self.arch.level(role, memory))
 
-    def _weights(self, index: int) -> list[Copy]:
+    def weights(self, index: int) -> list[Copy]:
         """The weights that stay, with the first tile; constants that no loop reads come for each tile else."""
         layer = self.graph.layers[index]
         bits = layer.weight_elements * self.arch.array.weight_bits
@@ -376,13 +373,12 @@ class ClassWalk:
         rest = max(0, bits - kernel_bits(layer, self.arch)) if layer.kind is not Kind.OPAQUE else 0
         return self.pricer.copy("constants", layer.name, rest, top, Place(Role.W, max(0, top.level - 1)))
 
-    def _fetched(self, index: int, arriving: list[str], here: int) -> list[Copy]:
+    def fetched(self, index: int, arriving: list[str], here: int) -> list[Copy]:
         """The stack's inputs that nobody in this tile read before."""
         outside = Place(Role.I, self.top[Role.I])
         found: list[Copy] = []
         for tensor in arriving:
-            users = [c for c in self.graph.consumers[tensor] if c in self.stack.layers]
-            only = index if len(users) == 1 else None  # the channels that it reads
+            only = index if tensor in self.view.only_user else None  # the channels that it reads
             bits = self._bits(only, tensor, self.parts.map(tensor).fresh)
             found += self.pricer.copy("input", tensor, bits, outside, self._place(Role.I, here))
         return found
@@ -391,7 +387,7 @@ class ClassWalk:
         """The path on which a map lies."""
         return Role.I if tensor in self.stack.inputs else Role.O
 
-    def _gathered(self, index: int, arriving: list[str], homes: Mapping[str, int], here: int) -> list[Copy]:
+    def gathered(self, index: int, arriving: list[str], homes: Mapping[str, int], here: int) -> list[Copy]:
         """What a layer reads and does not find in the memory in which it reads."""
         target = self._place(Role.I, here)
         found: list[Copy] = []
@@ -409,7 +405,7 @@ class ClassWalk:
                     found += self.pricer.copy(what, tensor, bits, self._place(Role.I, memories[tensor]), target)
         return found
 
-    def _kept(self, tensor: str, home: int) -> list[Copy]:
+    def kept(self, tensor: str, home: int) -> list[Copy]:
         """What this tile leaves of a map for later ones."""
         parts: MapParts = self.parts.map(tensor)
         role = self._role(tensor)
@@ -424,7 +420,7 @@ class ClassWalk:
                 found += self.pricer.copy(what, tensor, bits, self._place(role, home), target)
         return found
 
-    def _left(self, layer: Layer, memory: int) -> list[Copy]:
+    def left(self, layer: Layer, memory: int) -> list[Copy]:
         """An output that is read here and outside goes off chip as well."""
         inside = layer.output not in self.stack.outputs or layer.output in self.held
         if inside or self.last_use[layer.output] < 0:

@@ -5,6 +5,7 @@ Nothing overlaps in time, as in the reference: copies, layers and tiles run one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,6 +24,9 @@ from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Ti
 from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
 from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, kernel_bits, stack_levels
 from dfc.scheduling.placement import Buffer, Held
+
+#: whether a plan of at least this energy and latency is of no use
+Hopeless = Callable[[float, float], bool]
 
 #: how often a layer is retried with one level more for its output or input when nothing fits (B.b.3)
 _RETRIES = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3))
@@ -136,10 +140,22 @@ class StackPricer:
             classes.append(found)
         return StackCost(plan, levels, tuple(classes))
 
+    def price_unless(
+        self, plan: DepthFirstPlan, spatial: Spatial, held: Held, hopeless: Hopeless
+    ) -> StackCost | Infeasible | None:
+        """The same, but None as soon as what the plan costs at least is ``hopeless``; here nothing is known before."""
+        del hopeless
+        return self.price(plan, spatial, held)
+
     def estimate(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float] | Infeasible:
         """About the energy and cycles of a plan, or why it does not fit: to compare plans before some are priced."""
         found = self.price(plan, held=held)
         return found if isinstance(found, Infeasible) else (found.energy_pj, float(found.latency_cycles))
+
+    def outlook(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float]:
+        """Energy and cycles that :meth:`estimate` is not below, quickly; here nothing is known."""
+        del plan, held
+        return 0.0, 0.0
 
     def _unmodelled(self, plan: DepthFirstPlan, layer: Layer) -> StackCost:
         """An operator that is not modelled moves its tensors and weights on chip and back; a view moves nothing."""

@@ -6,22 +6,31 @@ A mapping may use what is left over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
+from math import inf
+from typing import cast
 
 from dfc.backend_cost.mapping_cost import Objective
+from dfc.backend_cost.nest import Borders, make_nest
 from dfc.backend_cost.spatial_search import Spatial
-from dfc.ir import Kind
+from dfc.ir import Axis, Kind, Layer
 from dfc.passes.tiles import DepthFirstPlan, TileClass
 from dfc.scheduling.addresses import ends, hung, laid_out, stacked
-from dfc.scheduling.class_walk import HINT, ClassWalk, Path
-from dfc.scheduling.engine import ClassCost, StackCost, StackPricer
+from dfc.scheduling.class_paths import PathFloors, cheapest
+from dfc.scheduling.class_view import ClassView
+from dfc.scheduling.class_walk import HINT, ClassWalk, Path, PlacedClass
+from dfc.scheduling.copies import CopyRates
+from dfc.scheduling.engine import Hopeless, StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible, StackLevels
+from dfc.scheduling.nest_floor import LearntFloor, nest_floor
 from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
 from dfc.scheduling.room import FittedMappings
 
 #: how often a plan is placed with a little more room to spare
 _ATTEMPTS = 8
+#: plans that are remembered in part
+_PLANS = 64
 #: a class may take other memories than the largest one where it costs so much more per operation, of all that costs
 _DEARER = 0.005
 
@@ -34,20 +43,61 @@ class FittedPricer(StackPricer):
         """Mappings in what is left of memories."""
         return FittedMappings(self.cache)
 
+    @cached_property
+    def rates(self) -> CopyRates:
+        """What copies cost."""
+        return CopyRates(self.arch)
+
+    @cached_property
+    def _floors(self) -> dict[object, LearntFloor]:
+        return {}
+
+    def floor(self, layer: Layer, extents: tuple[int, int], borders: Borders) -> LearntFloor:
+        """What no mapping of a layer's tile of (x, y) positions is below."""
+        key = layer.name, extents, borders
+        found = self._floors.get(key)
+        if found is None:
+            rules = self.rules.layer(layer.name, extents)
+            lanes = rules.lanes if rules else None
+            t = self.graph.tensors[layer.output].spatial[Axis.T]
+            every = {role: len(path) for role, path in self.arch.paths.items()}
+            nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, every, borders, lanes=lanes)
+            found = self._floors.get(nest)
+            if found is None:
+                found = LearntFloor(nest_floor(nest, self.arch, self.cache.model), self.arch.paths)
+            self._floors[key] = self._floors[nest] = found
+        return found
+
     def price(
         self, plan: DepthFirstPlan, spatial: Spatial = Spatial.PREFER, held: Held | None = None
     ) -> StackCost | Infeasible:
         """The cost of a plan, or why it does not fit."""
+        found = self._price(plan, spatial, held or {}, None)
+        assert found is not None
+        return found
+
+    def price_unless(
+        self, plan: DepthFirstPlan, spatial: Spatial, held: Held, hopeless: Hopeless
+    ) -> StackCost | Infeasible | None:
+        """The same, but None as soon as what the plan costs at least is ``hopeless``."""
+        return self._price(plan, spatial, held, hopeless)
+
+    def _price(
+        self, plan: DepthFirstPlan, spatial: Spatial, held: Held, hopeless: Hopeless | None
+    ) -> StackCost | Infeasible | None:
         layers = [self.graph.layers[i] for i in plan.stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return self._unmodelled(plan, layers[0])
-        resident = Resident(self.graph, self.arch, plan, held or {})
+        resident = Resident(self.graph, self.arch, plan, held)
         spare: dict[int, int] = {}
         for attempt in range(_ATTEMPTS):
             chosen = self._chosen(plan, resident, spatial, spare)
             if isinstance(chosen, Infeasible):
                 return chosen
-            found, over = self._all_classes(plan, resident, *chosen, spatial, spare)
+            priced = self._all_classes(plan, resident, *chosen, spatial, spare, hopeless)
+            if priced is None:
+                return None
+            found, over = priced
             if isinstance(found, Infeasible) or not over:
                 return found
             # all of it would fit, but not side by side: leave as much room as was missing, and more each time
@@ -67,12 +117,26 @@ class FittedPricer(StackPricer):
         energy = cycles = 0.0
         for placed in found[1].placed:
             run = placed.run
-            here = max(1, run.extents[0] * run.extents[1])
-            name = self.graph.layers[run.layer].output
-            share = sum(c.count * _positions(name, c) for c in plan.classes) / here if run.nest else 1.0
+            here = run.extents[0] * run.extents[1]
+            share = plan.computed[self.graph.layers[run.layer].output] / here if run.nest else 1.0
             energy += share * (run.copy_cost.energy_pj + (run.cost.energy_pj if run.cost else 0.0))
             cycles += share * (run.copy_cost.latency_cycles + (run.cost.latency_cycles if run.cost else 0))
         return energy, cycles
+
+    def outlook(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float]:
+        """What :meth:`estimate` is not below, without mapping anything."""
+        if self.graph.layers[plan.stack.layers[0]].kind in (Kind.OPAQUE, Kind.VIEW):
+            return super().outlook(plan, held)
+        resident = Resident(self.graph, self.arch, plan, held or {})
+        here = self._view(plan, plan.classes.index(_main(plan)), resident.held).extents
+        names = [self.graph.layers[i].output for i in plan.stack.layers]
+        shares = [plan.computed[t] / max(1, here[t][0] * here[t][1]) for t in names]
+        for weights in resident.weight_choices():  # in a lower memory they are cheaper to read
+            ways = self._openings(plan, resident, weights, Spatial.PREFER, {})
+            if ways:
+                each = [floors.least(shares) for _, floors in ways]
+                return min(e for e, _ in each), min(c for _, c in each)
+        return 0.0, 0.0
 
     @cached_property
     def _known(self) -> dict[object, tuple[Lasting, Path] | Infeasible]:
@@ -92,21 +156,64 @@ class FittedPricer(StackPricer):
         self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
     ) -> tuple[Lasting, Path] | Infeasible:
         """What stays where for the whole stack, and where the tiles of the largest class keep the rest."""
-        main = max(plan.classes, key=partial(_work, plan.stack.outputs[-1]))
         best: tuple[Path, Lasting] | None = None
         why: Infeasible | None = None
         for weights in resident.weight_choices():
-            for lasting in resident.uniform(weights):
+            for lasting, floors in self._openings(plan, resident, weights, spatial, spare):
                 if best is not None and resident.off_chip(lasting) and resident.crowd_little(best[1]):
                     break
-                found = ClassWalk(self, plan, main, lasting, spatial, spare, resident.held).cheapest()
+                found = cheapest(floors, inf if best is None else best[0].score)
                 if isinstance(found, Infeasible):
                     why = why or found
-                elif best is None or found.score < best[0].score:
+                elif found is not None:
                     best = found, lasting
             if best is not None:
                 return best[1], best[0]  # weights in a lower memory are cheaper to read
         return why or self._nowhere(resident)
+
+    def _openings(
+        self,
+        plan: DepthFirstPlan,
+        resident: Resident,
+        weights: Mapping[int, int],
+        spatial: Spatial,
+        spare: Mapping[int, int],
+    ) -> list[tuple[Lasting, PathFloors]]:
+        """What may stay with these weights, and what the largest class costs at least then; off chip comes last."""
+        key = "openings", tuple(weights.items()), spatial, tuple(spare.items())
+        known = self._notes(plan, resident.held)
+        if key in known:
+            return cast("list[tuple[Lasting, PathFloors]]", known[key])
+        view = self._view(plan, plan.classes.index(_main(plan)), resident.held)
+        found = [
+            (lasting, PathFloors(ClassWalk(self, view, lasting, spatial, spare), {}))
+            for lasting in resident.uniform(weights)
+        ]
+        found.sort(key=lambda one: (resident.off_chip(one[0]), one[1].rest[0]))
+        known[key] = found
+        return found
+
+    def _view(self, plan: DepthFirstPlan, number: int, held: Held) -> ClassView:
+        """What there is to know of a class, by its number."""
+        known = self._notes(plan, held)
+        if number not in known:
+            tile = plan.classes[number]
+            known[number] = ClassView(self.maps, self.arch, self.cache.model, plan, tile, held)
+        return cast("ClassView", known[number])
+
+    def _notes(self, plan: DepthFirstPlan, held: Held) -> dict[object, object]:
+        """What is known of a plan, as long as few others were looked at since."""
+        key = plan.stack.layers, plan.tile, plan.overlap, plan.order, tuple(held.items())
+        found = self._plans.get(key)
+        if found is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.pop(next(iter(self._plans)))
+            found = self._plans[key] = {}
+        return found
+
+    @cached_property
+    def _plans(self) -> dict[object, dict[object, object]]:
+        return {}
 
     def _nowhere(self, resident: Resident) -> Infeasible:
         bits = sum(resident.line_bits(t, b) for t, both in resident.line_buffers.items() for b in both)
@@ -121,8 +228,16 @@ class FittedPricer(StackPricer):
         main: Path,
         spatial: Spatial,
         spare: Mapping[int, int],
-    ) -> tuple[StackCost | Infeasible, Mapping[int, int]]:
+        hopeless: Hopeless | None,
+    ) -> tuple[StackCost | Infeasible, Mapping[int, int]] | None:
         """All classes priced and with addresses, and by how many bits memories are too small for these."""
+        walks = [
+            ClassWalk(self, self._view(plan, n, resident.held), lasting, spatial, spare)
+            for n in range(len(plan.classes))
+        ]
+        placed = self._placed(walks, main, hopeless)
+        if placed is None or isinstance(placed, Infeasible):
+            return placed if placed is None else (placed, {})
         start = {self.ladder.shared[-1]: self.off_chip_bits}
         stay = stacked([*resident.held_buffers(high=False), *resident.buffers_of(lasting)], start)
         free = ends(stay, start)
@@ -131,26 +246,41 @@ class FittedPricer(StackPricer):
         for buffer in hanging:
             size[buffer.memory] -= buffer.bits
         over: dict[int, int] = {}
-        choices, most = main.choices, main.score * max(tile.count for tile in plan.classes)
-        classes: list[ClassCost] = []
         buffers: list[tuple[Buffer, ...]] = []
-        for tile in plan.classes:
-            walk = ClassWalk(self, plan, tile, lasting, spatial, spare, resident.held)
-            found = walk.cheapest(choices)
-            if isinstance(found, Infeasible) or found.dearer(main) * tile.count > _DEARER * most:
-                found = walk.cheapest()  # it needs more room than most
-            if isinstance(found, Infeasible):
-                return found, {}
-            placed = walk.placed(found)
-            classes.append(placed.cost)
+        for one in placed:
             laid: list[Buffer] = []
-            for m in sorted({b.memory for b in placed.buffers}):
-                here = laid_out([b for b in placed.buffers if b.memory == m], free.get(m, 0), size[m])
+            for m in sorted({b.memory for b in one.buffers}):
+                here = laid_out([b for b in one.buffers if b.memory == m], free.get(m, 0), size[m])
                 over[m] = max(over.get(m, 0), ends(here, {})[m] - size[m])
                 laid += here
             buffers.append(tuple(laid))
         too_long = {m: bits for m, bits in over.items() if bits > 0}
-        return StackCost(plan, StackLevels((), 0, 0), tuple(classes), (*stay, *hanging), tuple(buffers)), too_long
+        classes = tuple(one.cost for one in placed)
+        return StackCost(plan, StackLevels((), 0, 0), classes, (*stay, *hanging), tuple(buffers)), too_long
+
+    def _placed(
+        self, walks: Sequence[ClassWalk], main: Path, hopeless: Hopeless | None
+    ) -> list[PlacedClass] | Infeasible | None:
+        """All classes with what their tiles keep where; None as soon as what all cost at least is ``hopeless``."""
+        most = main.score * max(walk.tile.count for walk in walks)
+        once = [1.0] * len(walks[0].stack.layers)
+        least = [PathFloors(walk, {}).least(once) if hopeless else (0.0, 0.0) for walk in walks]
+        found: dict[int, PlacedClass] = {}
+        for at in sorted(range(len(walks)), key=lambda at: (-least[at][0] * walks[at].tile.count, at)):
+            walk = walks[at]
+            energy, cycles = (sum(n[k] * w.tile.count for n, w in zip(least, walks, strict=True)) for k in (0, 1))
+            if hopeless and hopeless(energy, cycles):
+                return None
+            path = cheapest(PathFloors(walk, main.choices))
+            assert path is not None
+            if isinstance(path, Infeasible) or path.dearer(main) * walk.tile.count > _DEARER * most:
+                path = cheapest(PathFloors(walk, {}))  # it needs more room than most
+                assert path is not None
+            if isinstance(path, Infeasible):
+                return path
+            one = found[at] = walk.placed(path)
+            least[at] = one.cost.energy_pj, float(one.cost.latency_cycles)
+        return [found[at] for at in range(len(walks))]
 
     @cached_property
     def off_chip_bits(self) -> int:
@@ -172,6 +302,16 @@ class FittedPricer(StackPricer):
         return energy_pj + cycles * self.arch.array.mac_pj * self.arch.array.units
 
 
+def _main(plan: DepthFirstPlan) -> TileClass:
+    """The class that computes most."""
+    return max(plan.classes, key=partial(_work, plan.stack.outputs[-1]))
+
+
+def _extents(name: str, tile: TileClass) -> tuple[int, int]:
+    x, y = (dict(step.tensors)[name].fresh for step in (tile.x, tile.y))
+    return x, y
+
+
 def _work(name: str, tile: TileClass) -> tuple[int, bool]:
     """How much of a map the tiles of a class compute; the class that brings the weights comes last among equals."""
     return tile.count * _positions(name, tile), not tile.first
@@ -179,5 +319,5 @@ def _work(name: str, tile: TileClass) -> tuple[int, bool]:
 
 def _positions(name: str, tile: TileClass) -> int:
     """Positions of a map that a tile computes."""
-    x, y = (dict(step.tensors)[name].fresh for step in (tile.x, tile.y))
+    x, y = _extents(name, tile)
     return x * y

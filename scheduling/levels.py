@@ -46,11 +46,16 @@ class MapSizes:
     def __init__(self, graph: Graph, arch: Arch):
         self.graph = graph
         self.bits = arch.array.output_bits
+        self._column: dict[str, int] = {}
+        self._read: dict[tuple[str, str], int] = {}
 
     def column_bits(self, tensor: str) -> int:
         """Bits of one position (all channels, batch and time)."""
-        t = self.graph.tensors[tensor]
-        return t.batch * t.channels * t.spatial[Axis.T] * self.bits
+        found = self._column.get(tensor)
+        if found is None:
+            t = self.graph.tensors[tensor]
+            found = self._column[tensor] = t.batch * t.channels * t.spatial[Axis.T] * self.bits
+        return found
 
     def region_bits(self, tensor: str, x: int, y: int) -> int:
         """Bits of a region of x columns and y rows."""
@@ -59,7 +64,10 @@ class MapSizes:
     def read_bits(self, layer: Layer, tensor: str, x: int, y: int) -> int:
         """Bits that a layer reads of a region: of all channels, save where its loops lead to fewer."""
         have = self.graph.tensors[tensor].channels
-        return self.region_bits(tensor, x, y) * min(have, self._channels_read(layer, tensor)) // have
+        read = self._read.get((layer.name, tensor))
+        if read is None:
+            read = self._read[layer.name, tensor] = min(have, self._channels_read(layer, tensor))
+        return self.region_bits(tensor, x, y) * read // have
 
     def _channels_read(self, layer: Layer, tensor: str) -> int:
         """Iterations over channels; all channels where loops lead to every element, whichever its axes lie on."""

@@ -6,9 +6,10 @@ ruled out what cannot be part of a better schedule. A map that is handed over be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
@@ -21,14 +22,17 @@ from dfc.scheduling.levels import MemoryLadder
 from dfc.scheduling.partition import best_sequence
 from dfc.scheduling.partition_types import Limit, Option, Partition
 from dfc.scheduling.placement import Held, HeldMap
+from dfc.scheduling.run_bounds import RunBounds
 from dfc.scheduling.search import Candidate, StackSearch, frontier
+from dfc.scheduling.structure import structure
 
-#: networks of more layers are cut only at so many places, those where least is handed over
+#: so many layers are cut at no more than MOST_CUTS places, those where least is handed over
+WINDOW = 32
 MOST_CUTS = 14
 #: stacks of more layers are not tried, unless they are asked for first
 MOST_LAYERS = 40
-#: stacks that are priced besides those of the first sequence, before the search is ended with what it has; more where
-#: maps may stay on chip (partition.py)
+#: stacks that are priced per window besides those of the first sequence, before the search is ended with what it has;
+#: more where maps may stay on chip (partition.py)
 MOST_STACKS = 16
 
 
@@ -54,6 +58,19 @@ class Found:
         return not self.sequence.complete and not self.sequence.spent
 
 
+@dataclass(frozen=True, slots=True)
+class _Explored:
+    """What was found of a stack, and within which limit."""
+
+    search: StackSearch
+    limit: Limit | None
+    candidates: Sequence[Candidate]
+
+    def covers(self, limit: Limit | None) -> bool:
+        """Whether all that a limit allows was allowed."""
+        return self.limit is None or (limit is not None and self.limit.no_stricter(limit))
+
+
 MakeSearch = Callable[[Stack, Held], StackSearch]
 #: finds the candidates of a stack, with every effort unless there is a limit to what they may cost
 Explore = Callable[[StackSearch, Limit | None], Sequence[Candidate]]
@@ -72,10 +89,12 @@ class NetworkStacks:
         hand_over: bool,
         fixed: bool,
         rules: StackRules | None = None,
+        recall: bool = True,
     ):
         """``first`` is the sequence to begin with, ``fixed``: no other; ``hand_over``: maps may stay on chip.
 
-        All sequences keep to the ``rules``; the first does already.
+        All sequences keep to the ``rules``; the first does already. ``recall``: stacks of the same structure cost the
+        same.
         """
         self.bounds = bounds
         self.graph = bounds.graph
@@ -87,6 +106,9 @@ class NetworkStacks:
         self.first = first
         self.rules = rules or StackRules()
         self.cuts = self._cuts(first)
+        self.recall = recall
+        self._explored: dict[Hashable, _Explored] = {}
+        self._runs: dict[int, RunBounds] = {}
 
     # --- cuts
 
@@ -99,15 +121,24 @@ class NetworkStacks:
         for i, layer in enumerate(self.graph.layers):
             if stands_alone(layer):
                 forced |= {i, i + 1}
-        open_cuts = (c for c in range(1, layers) if c not in forced and c not in self.rules.never)
-        others = sorted(open_cuts, key=lambda c: (self._crossing_bits(c), c))
-        return sorted([*forced, *others[: max(0, MOST_CUTS - len(forced))]])
+        crossing = self._crossing_elements()
+        found = set(forced)
+        for start in range(0, layers, WINDOW):
+            here = range(start, min(layers, start + WINDOW) + (layers <= start + WINDOW))
+            closed = forced | self.rules.never
+            others = sorted((c for c in here if c not in closed), key=lambda c: (crossing[c], c))
+            found.update(others[: max(0, MOST_CUTS - len(forced.intersection(here)))])
+        return sorted(found)
 
-    def _crossing_bits(self, cut: int) -> int:
-        """Bits of all maps that are made before a cut and read after it."""
-        made = {t for layer in self.graph.layers[:cut] for t in layer.outputs}
-        crossing = [t for t in made if any(c >= cut for c in self.graph.consumers[t])]
-        return sum(self.graph.tensors[t].elements for t in crossing)
+    def _crossing_elements(self) -> list[int]:
+        """Per cut, elements of all maps that are made before it and read after it."""
+        more = [0] * (len(self.graph.layers) + 1)
+        for i, layer in enumerate(self.graph.layers):
+            for tensor in layer.outputs:
+                last = max(self.graph.consumers[tensor], default=i)
+                more[i + 1] += self.graph.tensors[tensor].elements
+                more[last + 1] -= self.graph.tensors[tensor].elements
+        return list(accumulate(more))
 
     def _handed(self, cut: int) -> str | None:
         """The map that may stay on chip over a cut: what the layer before makes, if only layers after it read it."""
@@ -170,14 +201,19 @@ class NetworkStacks:
         if self.fixed:
             yield cut + 1
             return
+        longest = {stack.layers[-1] + 1 for stack in self.first if stack.layers[0] == start}
         for end in range(cut + 1, len(self.cuts)):
-            inside = self.graph.layers[start : self.cuts[end]]
-            if len(inside) > 1 and any(map(stands_alone, inside)):
+            layers = self.cuts[end] - start
+            if layers > 1 and any(map(stands_alone, self.graph.layers[self.cuts[end - 1] : self.cuts[end]])):
                 return
             if any(start < must < self.cuts[end] for must in self.rules.must):
                 return
-            if len(inside) <= MOST_LAYERS or any(s.layers == tuple(range(start, self.cuts[end])) for s in self.first):
+            if layers <= MOST_LAYERS or self.cuts[end] in longest:
                 yield end
+            elif self.cuts[end] > max(longest, default=0):
+                return
+            if stands_alone(self.graph.layers[start]):
+                return
 
     def _stack(self, start: int, end: int) -> Stack:
         return make_stack(self.graph, range(self.cuts[start], self.cuts[end]))
@@ -208,7 +244,10 @@ class NetworkStacks:
             return inf, inf
         if self.fixed and not self.hand_over:  # there is one sequence
             return 0.0, 0.0
-        return self.bounds.stack_bound(self._stack(start, end), held)
+        first = self.cuts[start]
+        if first not in self._runs:
+            self._runs[first] = RunBounds(self.bounds, first)
+        return self._runs[first].until(self.cuts[end], held_in=bool(place_in), held_out=bool(place_out))
 
     def options(self, start: int, end: int, place_in: int, place_out: int, limit: Limit) -> Sequence[Option[Run]]:
         """The stack's tiles and modes."""
@@ -218,7 +257,15 @@ class NetworkStacks:
         stack = self._stack(start, end)
         known = key in self.begin
         search = self.make(stack, held)
-        found = self.explore(search, None if known else limit)
+        alike = self.recall and stack.layers not in self.rules.blocks
+        shape = structure(self.graph, stack, held) if alike else (stack.layers, tuple(held.items()))
+        twin = self._explored.get(shape)
+        if twin is not None and twin.covers(None if known else limit):
+            search.adopt(twin.search)
+            found = twin.candidates
+        else:
+            found = self.explore(search, None if known else limit)
+            self._explored[shape] = _Explored(search, None if known else limit, found)
         return [Option(c.energy_pj, float(c.latency_cycles), Run(search, c)) for c in frontier(found, _costs)]
 
 
@@ -226,8 +273,13 @@ def _costs(candidate: Candidate) -> tuple[float, float]:
     return candidate.energy_pj, candidate.latency_cycles
 
 
-def search_network(stacks: NetworkStacks, objective: Objective, most: int = MOST_STACKS) -> Found:
-    """The best sequence of stacks; ``most`` of them are priced besides those of the first sequence."""
+def search_network(stacks: NetworkStacks, objective: Objective, most: int | None = None) -> Found:
+    """The best sequence of stacks; ``most`` of them are priced besides those of the first sequence.
+
+    By default :data:`MOST_STACKS` per window.
+    """
+    if most is None:
+        most = MOST_STACKS * -(-len(stacks.graph.layers) // WINDOW)
     found = best_sequence(len(stacks.cuts) - 1, stacks, objective, stacks.begin, most=most)
     legal = len(stacks.graph.layers) - 1 - len(stacks.rules.never)
     return Found(found, legal, tried=len(stacks.cuts) - 2)

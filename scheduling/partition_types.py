@@ -41,6 +41,14 @@ class Limit:
         whole = self.objective.of(energy_pj + self.rest_energy_pj, latency_cycles + self.rest_latency_cycles)
         return not whole > self.best * (1 + SLACK)
 
+    def no_stricter(self, other: Limit) -> bool:
+        """Whether it allows whatever ``other`` does."""
+        if self.objective is Objective.EDP:
+            rests = self.rest_energy_pj <= other.rest_energy_pj, self.rest_latency_cycles <= other.rest_latency_cycles
+            return self.best >= other.best and all(rests)
+        mine, theirs = (one.objective.of(one.rest_energy_pj, one.rest_latency_cycles) for one in (self, other))
+        return (self.best - mine) * (1 + SLACK) >= other.best - theirs
+
     @property
     def most(self) -> float:
         """The greatest score that a useful option has alone; for the product by Cauchy and Schwarz."""

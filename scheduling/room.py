@@ -47,6 +47,10 @@ class Fitted:
     parts: tuple[HeldPart, ...]
     sizes: Room = ()  # of memories that were smaller for the mapping than they are
 
+    def fits(self, room: AbstractMapping[int, int]) -> bool:
+        """Whether what it takes fits the bits left of memories; of those that are not named, all is left."""
+        return all(bits <= room.get(m, bits) for m, bits in self.taken.items())
+
     @cached_property
     def taken(self) -> dict[int, int]:
         """Bits by memory."""
@@ -70,8 +74,8 @@ class FittedMappings:
 
         Memories that ``room`` does not name are as large as they are.
         """
-        free = self._fit(nest, (), rules)
-        if isinstance(free, TooSmall) or all(bits <= room.get(m, bits) for m, bits in free.taken.items()):
+        free = self.free(nest, rules)
+        if isinstance(free, TooSmall) or free.fits(room):
             return free
         used = {m for operand in nest.operands for m in operand.memories[:-1]}
         left = {m: bits for m, bits in sorted(room.items()) if m in used}
@@ -87,6 +91,10 @@ class FittedMappings:
                 return TooSmall(short, self.arch.memories[short].size_bits + over[short])
             # the search counts lanes that idle in part of the steps by their share: leave it less
             left = {m: bits - max(0, over[m]) for m, bits in left.items()}
+
+    def free(self, nest: Nest, rules: LayerRules | None = None) -> Fitted | TooSmall:
+        """The best mapping where memories are as large as they are."""
+        return self._fit(nest, (), rules)
 
     def _fit(self, nest: Nest, room: Room, rules: LayerRules | None) -> Fitted | TooSmall:
         key = (nest, room, rules)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from operator import itemgetter
 from typing import TypeVar
 
@@ -27,6 +28,8 @@ from dfc.scheduling.partition_types import Limit
 from dfc.scheduling.placement import Held
 
 T = TypeVar("T")
+#: a tile, the axes along which overlap is kept, and the order of the tiles
+_Key = tuple[tuple[int, int], tuple[bool, bool], Order]
 
 #: plans per stack that the coarse grid aims at, times layers: long stacks get a coarser grid
 _GRID_EFFORT = 300
@@ -40,6 +43,8 @@ _PRICED = 6
 _BEHIND = 1.5
 #: tiles that are priced where the same stack was searched with other maps on chip, the best of these
 _FOLLOWED = 3
+#: by how many times other modes may make a stack cheaper than the first one
+_HOPE = 1.15
 #: tiles of each mode that are also walked in other orders
 _TURNED = 2
 
@@ -99,8 +104,13 @@ class StackSearch:
         self.bounds = bounds
         self.limit: Limit | None = None
         self.pruned = 0
+        self.priced = 0
         self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible] = {}
-        self.looked: dict[tuple[tuple[int, int], tuple[bool, bool], Order], Candidate | None] = {}
+        self.looked: dict[_Key, Candidate | None] = {}
+        #: of plans that were ruled out, what they cost at least
+        self.outlooks: dict[_Key, Candidate] = {}
+        #: how many times its outlook what was looked at costs at least, in energy and in cycles
+        self.above: tuple[float, ...] = (inf, inf)
 
     @property
     def whole(self) -> tuple[int, int]:
@@ -123,46 +133,94 @@ class StackSearch:
         key = (tile, overlap, spatial, order)
         if key not in self.found:
             cost = self.pricer.price(self.tiler.plan(tile, overlap, order), spatial, self.held)
-            if isinstance(cost, StackCost):
-                self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
-            else:
-                self.found[key] = cost
-            self.tell(tile, overlap, order, "spatial" if spatial is Spatial.SEARCH else "")
+            self._keep(key, cost)
         return self.found[key]
+
+    def _keep(self, key: tuple[tuple[int, int], Overlap, Spatial, Order], cost: StackCost | Infeasible) -> None:
+        tile, overlap, spatial, order = key
+        self.priced += 1
+        if isinstance(cost, StackCost):
+            self.found[key] = Candidate(tile, overlap, cost.energy_pj, cost.latency_cycles, spatial, order)
+        else:
+            self.found[key] = cost
+        self.tell(tile, overlap, order, "spatial" if spatial is Spatial.SEARCH else "")
+
+    def adopt(self, twin: StackSearch) -> None:
+        """Take over what was looked at and priced of a stack of the same structure."""
+        self.looked = dict(twin.looked)
+        for key, candidate in twin.found.items():
+            if isinstance(candidate, Candidate):
+                self.found.setdefault(key, candidate)
 
     def _hopeless(self, plan: DepthFirstPlan, known: Sequence[Candidate]) -> bool:
         """Whether a plan costs more than a known one, or than it may, by what its layers cost at least."""
-        objective = self.pricer.cache.objective
         if self.bounds is None or plan.tile == self.whole:
             return False
-        energy, cycles = self.bounds.plan_bound(plan, self.held)
+        return self._useless(self.bounds.plan_bound(plan, self.held), known)
+
+    def _useless(self, least: tuple[float, float], known: Sequence[Candidate]) -> bool:
+        """Whether a plan of at least this energy and latency costs more than a known one, or than it may."""
+        objective = self.pricer.cache.objective
+        energy, cycles = least
         if self.limit is not None and not self.limit.allows(energy, cycles):
             return True
         if objective is Objective.EDP:
             return any(c.energy_pj <= energy and c.latency_cycles <= cycles for c in known)
-        least = energy if objective is Objective.ENERGY else cycles
-        return any(score(c, objective) <= least for c in known)
+        return any(score(c, objective) <= objective.of(energy, cycles) for c in known)
 
     def _look(self, tile: tuple[int, int], overlap: Overlap, order: Order | None = None) -> Candidate | None:
         """About the cost of a tile size and mode; None where it does not fit, or cannot be better."""
-        kept = _kept(overlap, tile, self.whole)
-        inside = tile[0] < self.whole[0] and tile[1] < self.whole[1]
-        order = order if order and inside and any(kept) else self.orders[0]  # else it makes no difference
-        key = (tile, kept, order)
+        key = self._key(tile, overlap, order)
         if tile == self.whole:  # it is priced, and modes do not matter
             priced = [c for c in self.candidates() if c.tile == tile]
             self.looked[key] = priced[0] if priced else None
         if key not in self.looked:
-            plan = self.tiler.plan(tile, overlap, order)
+            plan = self.tiler.plan(tile, overlap, key[2])
             self.looked[key] = None
             if self._hopeless(plan, self.candidates()):
                 self.pruned += 1
                 return None
+            outlook = self._outlook(key, plan)
+            if self._outlook_is_poor(outlook):
+                self.pruned += 1
+                return None
             found = self.pricer.estimate(plan, self.held)
+            self.outlooks.pop(key)
             if not isinstance(found, Infeasible):
-                self.looked[key] = Candidate(tile, overlap, found[0], round(found[1]), Spatial.PREFER, order)
-            self.tell(tile, overlap, order, "about")
+                self.above = tuple(
+                    min(known, cost / least) if least else 1.0
+                    for known, cost, least in zip(
+                        self.above, found, (outlook.energy_pj, outlook.latency_cycles), strict=True
+                    )
+                )
+                self.looked[key] = Candidate(tile, overlap, found[0], round(found[1]), Spatial.PREFER, key[2])
+            self.tell(tile, overlap, key[2], "about")
         return self.looked[key]
+
+    def _outlook_is_poor(self, outlook: Candidate) -> bool:
+        """Whether a plan is dearer than one that was looked at, or likely to be dearer than it may.
+
+        Likely: if its cost exceeds its outlook by no less than others of this stack do.
+        """
+        if any(_beats(look, outlook, self.pricer.cache.objective) for look in self.looked.values() if look):
+            return True
+        energy, cycles = (inf, inf) if inf in self.above else self.above
+        if self.limit is None or energy == inf:
+            return False
+        return not self.limit.allows(outlook.energy_pj * energy, outlook.latency_cycles * cycles)
+
+    def _key(self, tile: tuple[int, int], overlap: Overlap, order: Order | None = None) -> _Key:
+        """What tells a plan from others: the order only where it makes a difference."""
+        kept = _kept(overlap, tile, self.whole)
+        inside = tile[0] < self.whole[0] and tile[1] < self.whole[1]
+        return tile, kept, order if order and inside and any(kept) else self.orders[0]
+
+    def _outlook(self, key: _Key, plan: DepthFirstPlan) -> Candidate:
+        """What a plan costs at least."""
+        if key not in self.outlooks:
+            energy, cycles = self.pricer.outlook(plan, self.held)
+            self.outlooks[key] = Candidate(plan.tile, plan.overlap, energy, int(cycles), Spatial.PREFER, plan.order)
+        return self.outlooks[key]
 
     def tell(self, tile: tuple[int, int], overlap: Overlap, order: Order, how: str = "") -> None:
         """Report progress."""
@@ -199,22 +257,52 @@ class StackSearch:
                 self.price(tile, overlap)
                 self._other_orders([tile], overlap, Spatial.PREFER)
             return
-        self.price(self.whole, overlaps[0])
+        if limit is None:  # else it is one of many ways to cut, and the whole map one of many tiles
+            self.price(self.whole, overlaps[0])
+        else:
+            self._settle((self.whole, overlaps[0], Spatial.PREFER, self.orders[0]))
         if all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
             return
-        xs, ys = (halvings(n) for n in self.whole)
-        stride = self._grid_stride(len(xs) * len(ys), coarse=limit is not None)
-        for y in ys[::stride]:
-            for x in xs[::stride]:
-                self._look((x, y), overlaps[0])
+        self._look_over_grid(overlaps[0], objective, coarse=limit is not None)
         self._look_around(overlaps[0], objective)
+        if self._far_behind(objective):
+            return
         for overlap in overlaps[1:]:  # from the best tiles of all modes until now, in this mode
             for tile in [*dict.fromkeys(c.tile for c in self._best_looks(objective))][:_SEEDS]:
                 self._look(tile, overlap)
             self._look_around(overlap, objective)
-        of_modes = (look for overlap in overlaps for look in self._best_looks(objective, overlap)[:1])
-        for look in dict.fromkeys([*self._best_looks(objective)[:_PRICED], *of_modes]):
-            self.price(look.tile, look.overlap, order=look.order)
+        for look in self._best_looks(objective)[:_PRICED]:
+            self._settle((look.tile, look.overlap, Spatial.PREFER, look.order))
+
+    def _far_behind(self, objective: Objective) -> bool:
+        """Whether the stack costs much more than it may, as far as was looked at."""
+        if self.limit is None:
+            return False
+        best = self._best_looks(objective)[:1]
+        return not any(self.limit.allows(c.energy_pj / _HOPE, c.latency_cycles / _HOPE) for c in best)
+
+    def _settle(self, key: tuple[tuple[int, int], Overlap, Spatial, Order]) -> None:
+        """Price a plan, unless it turns out meanwhile that it is of no use."""
+        tile, overlap, spatial, order = key
+        if key in self.found:
+            return
+        plan = self.tiler.plan(tile, overlap, order)
+        known = self.candidates()
+        cost = self.pricer.price_unless(plan, spatial, self.held, lambda *least: self._useless(least, known))
+        if cost is not None:
+            self._keep(key, cost)
+
+    def _look_over_grid(self, overlap: Overlap, objective: Objective, *, coarse: bool) -> None:
+        """Look at tiles of a grid, those first that cost least at least."""
+        xs, ys = (halvings(n) for n in self.whole)
+        stride = self._grid_stride(len(xs) * len(ys), coarse=coarse)
+        grid = [(x, y) for y in ys[::stride] for x in xs[::stride] if (x, y) != self.whole]
+        outlooks = {
+            tile: self._outlook(self._key(tile, overlap), self.tiler.plan(tile, overlap, self.orders[0]))
+            for tile in grid
+        }
+        for tile in sorted(grid, key=lambda tile: score(outlooks[tile], objective)):
+            self._look(tile, overlap)
 
     def follow(self, other: StackSearch, objective: Objective) -> None:
         """Price the best tiles of the same stack with other maps on chip, and the whole map: they differ little."""
@@ -227,24 +315,31 @@ class StackSearch:
         found = [c for c in self.looked.values() if c is not None and overlap in (None, c.overlap)]
         return sorted(found, key=lambda c: score(c, objective))
 
+    def _ranked(self, objective: Objective, overlap: Overlap) -> list[Candidate]:
+        """A mode's plans by what they cost about, or at least where they were ruled out."""
+        if self.limit is not None:  # what was ruled out is of no use
+            return self._best_looks(objective, overlap)
+        ruled_out = [c for key, c in self.outlooks.items() if key in self.looked and c.overlap is overlap]
+        return sorted([*self._best_looks(objective, overlap), *ruled_out], key=lambda c: score(c, objective))
+
     def _look_around(self, overlap: Overlap, objective: Objective) -> None:
         """From the mode's best tile to neighbouring sizes, in each order, for as long as one is better."""
         xs, ys = (halvings(n) for n in self.whole)
-        looks = self._best_looks(objective, overlap)
-        for look in looks[:_TURNED]:
+        for look in self._ranked(objective, overlap)[:_TURNED]:
             if any(overlap.keeps) and look.tile[0] < self.whole[0] and look.tile[1] < self.whole[1]:
                 for order in self.orders[1:]:
                     self._look(look.tile, overlap, order)
-        while looks := self._best_looks(objective, overlap):
+        while looks := self._ranked(objective, overlap):
             best = looks[0]
-            if score(best, objective) > _BEHIND * score(self._best_looks(objective)[0], objective):
+            overall = self._best_looks(objective)
+            if overall and score(best, objective) > _BEHIND * score(overall[0], objective):
                 return  # this mode is far behind: not worth refining
             i, j = xs.index(best.tile[0]), ys.index(best.tile[1])
             around = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
             for a, b in around:
                 if 0 <= a < len(xs) and 0 <= b < len(ys):
                     self._look((xs[a], ys[b]), overlap, best.order)
-            if self._best_looks(objective, overlap)[0] is best:
+            if self._ranked(objective, overlap)[0] is best:
                 return
 
     def unroll(self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective) -> None:
@@ -300,6 +395,11 @@ def _kept(overlap: Overlap, tile: tuple[int, int], whole: tuple[int, int]) -> tu
     """Along which axes (x, y) a mode keeps overlap: along one that a tile spans there is none."""
     _, keep_y, keep_x = overlap.keeps
     return keep_x and tile[0] < whole[0], keep_y and tile[1] < whole[1]
+
+
+def _beats(one: Candidate, other: Candidate, objective: Objective) -> bool:
+    """Whether one costs no more than another."""
+    return score(one, objective) <= score(other, objective)
 
 
 def score(candidate: Candidate, objective: Objective) -> float:
