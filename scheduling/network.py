@@ -185,8 +185,6 @@ class NetworkStacks:
                 why = "every memory on chip that holds inputs and outputs is smaller"
                 if name is None:
                     why = "only what a stack's last layer makes, and later stacks alone read, can do that"
-                if not self.hand_over:
-                    why = "dfc compile hands all maps over off chip"
                 message = f"what layer '{self.graph.layers[cut - 1].name}' makes cannot stay on chip: {why}"
                 raise RulesError(
                     "MAP047", message, span=wanted.span, hint="leave this line out, or end the stack elsewhere"

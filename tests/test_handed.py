@@ -18,6 +18,7 @@ from dfc.ir import Graph
 from dfc.pipeline import parse_request, schedule_graph
 from dfc.report import render
 from dfc.scheduling.check import check_schedule
+from dfc.scheduling.constraints_text import parse_constraints
 
 CHIP = "meta_proto_df"
 SIDE = 16
@@ -103,6 +104,15 @@ def test_what_does_not_fit_beside_the_rest_goes_off_chip() -> None:
     assert not any(b.what == "map" for stack in schedule.stacks for b in stack.buffers)
     assert schedule.totals.dram_write_bits == BETWEEN + OUT
     assert check_schedule(schedule).violations == ()
+
+
+@pytest.mark.parametrize(("where", "on_chip"), [("on", True), ("off", False)])
+def test_a_page_of_constraints_decides(where: str, on_chip: bool) -> None:
+    graph = two_layers()
+    text = f"stack {graph.layers[0].name} {{ output {where} chip }}"
+    request = replace(parse_request("energy", "cached", "auto", "auto"), constraints=parse_constraints(text))
+    schedule = schedule_graph(graph, load_arch(CHIP), request, ModelInfo(graph.name, "two.onnx", "0", (), ()))
+    assert [any(b.what == "map" for b in stack.buffers) for stack in schedule.stacks] == [on_chip] * 2
 
 
 @pytest.mark.parametrize("width", [40, 100])
