@@ -23,7 +23,7 @@ from dfc.backend_cost.mapping_cost import Objective
 from dfc.errors import InternalError
 from dfc.scheduling.lazy_paths import BestPaths, EdgeList
 from dfc.scheduling.least_product import Line, least_product
-from dfc.scheduling.partition_types import SLACK, ChosenStack, Limit, Option, Partition, Progress, Provider
+from dfc.scheduling.partition_types import SLACK, ChosenStack, Limit, Option, Partition, Provider
 
 T = TypeVar("T")
 
@@ -33,7 +33,6 @@ def best_sequence(
     provider: Provider[T],
     objective: Objective,
     incumbent: Iterable[tuple[int, int, int, int]] | None = None,
-    on_progress: Progress | None = None,
     most: int | None = None,
 ) -> Partition[T]:
     """The sequence of stacks from cut 0 to cut ``n`` of least energy, latency or product of both.
@@ -47,13 +46,12 @@ def best_sequence(
         objective: what to have least of.
         incumbent: stacks (start, end, place_in, place_out) to price first, such as those of a known good sequence, so
             that limits bite early; None: each unit alone, in place 0.
-        on_progress: called after each pricing.
         most: how many stacks may be priced besides ``incumbent``; None: all. They are spent in rounds: first on
             sequences that hand everything over in the lowest place of each cut; then on other places at the cuts of the
             best of these, where half of ``most`` more may be priced, and as many as it has stacks; then on everything,
             with what the first round left over.
 
-    A KeyboardInterrupt that ``provider`` or ``on_progress`` raises ends the search with what it has.
+    A KeyboardInterrupt that ``provider`` raises ends the search with what it has.
 
     Raises:
         ValueError: n is less than 1.
@@ -61,7 +59,7 @@ def best_sequence(
     """
     if n < 1:
         raise ValueError(f"a network has at least one unit, not {n}")
-    search = _Search(n, provider, objective, on_progress)
+    search = _Search(n, provider, objective)
     try:
         search.lay_out()
         search.price_first([(i, i + 1, 0, 0) for i in range(n)] if incumbent is None else incumbent)
@@ -99,8 +97,8 @@ class _Best(Generic[T]):
 class _Search(Generic[T]):
     """Edges with what is known of them, and the best sequence of priced edges so far."""
 
-    def __init__(self, n: int, provider: Provider[T], objective: Objective, on_progress: Progress | None):
-        self.n, self.provider, self.objective, self.on_progress = n, provider, objective, on_progress
+    def __init__(self, n: int, provider: Provider[T], objective: Objective):
+        self.n, self.provider, self.objective = n, provider, objective
         self.nodes: list[tuple[int, int]] = [(0, 0)]
         self.edges = EdgeList(1, [])
         self.bounds: tuple[Floats, Floats] = (np.zeros(0), np.zeros(0))  # energy and latency by edge
@@ -236,8 +234,6 @@ class _Search(Generic[T]):
         self.known[1][edge] = max(bound[1], min((o.latency_cycles for o in options), default=inf))
         if len(self.prices) >= self.refresh_at:
             self.refresh()
-        if self.on_progress:
-            self.on_progress(len(self.prices), self.best.key[0], min(self.proved, self.best.key[0]))
 
     def refresh(self) -> None:
         """Find the best sequence of priced edges, and anew what the rest costs at least.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Generic, Protocol, TypeVar
@@ -117,7 +117,3 @@ class Partition(Generic[T_co]):
     def latency_cycles(self) -> float:
         """Sum over the stacks."""
         return sum(s.option.latency_cycles for s in self.stacks)
-
-
-#: told after each pricing: stacks priced, best score so far, what is proved that none is below
-Progress = Callable[[int, float, float], None]
