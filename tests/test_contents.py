@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from nest_strategies import Case, cases, cramped
@@ -21,6 +22,7 @@ random_problems = settings(
 )
 
 
+@pytest.mark.slow
 def test_contents_of_one_mapping() -> None:
     """Counted for a mapping alone as from tables: partial sums, second buffers, and elements in whole lanes."""
 

@@ -183,6 +183,7 @@ def test_swapping_x_and_y_changes_nothing(case: Case, model: CostModel) -> None:
 # ---- batches -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @models
 @few
 @given(case=cases(), seed=st.integers(0, 2**32 - 1))

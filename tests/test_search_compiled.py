@@ -53,6 +53,7 @@ def random_chains(space: MappingSpace, random: np.random.Generator) -> Ints:
     return np.array(rows, dtype=np.int64).reshape(ROWS, len(space.cuts))
 
 
+@pytest.mark.slow
 @compiled
 def test_chains_are_played_alike() -> None:
     seen: Counter[str] = Counter()
@@ -88,6 +89,7 @@ def test_chains_are_played_alike() -> None:
     assert min(seen["closed"], seen["open"]) > EXAMPLES
 
 
+@pytest.mark.slow
 @compiled
 def test_regions_and_the_least_energy_are_alike() -> None:
     seen: Counter[str] = Counter()
@@ -126,6 +128,7 @@ def test_regions_and_the_least_energy_are_alike() -> None:
     assert min(seen["too small"], seen["found"], seen["split"]) > 5, seen
 
 
+@pytest.mark.slow
 @compiled
 def test_sums_of_cuts_and_of_axes_are_alike() -> None:
     @seed(3)

@@ -20,6 +20,7 @@ random_problems = settings(
 )
 
 
+@pytest.mark.slow
 def test_tables_are_shared_by_paths_and_sizes() -> None:
     """Tables of a nest whose operands live further in, on a chip with other sizes: as if made for them alone."""
     shorter: list[bool] = []

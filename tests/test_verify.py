@@ -25,6 +25,7 @@ def verified(model: onnx.ModelProto, folder: Path, asked: Asked, **options: int)
     return verify(compiled(path, small_chip(asked.hw, asked.divisor), asked), path, **options)
 
 
+@pytest.mark.slow
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks(), requests)
 def test_random_schedules_compute_their_network(model: onnx.ModelProto, asked: Asked) -> None:
@@ -55,6 +56,7 @@ SMALL: dict[str, tuple[dict[str, int], tuple[int, int]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SMALL))
 def test_example_networks(name: str, tmp_path: Path) -> None:
     size, tile = SMALL[name]
