@@ -470,6 +470,17 @@ def verify_command(
         raise UsageError("CLI085", "the schedule does not compute the network as it says", place=str(path), hint=hint)
 
 
+@app.command("schema", epilog=_EPILOG, short_help="Print the JSON Schema of schedules.")
+def schema_command() -> None:
+    """Print the JSON Schema (draft 2020-12) of schedule.json, for tools that take schedules on.
+
+    Example:  dfc schema > schedule.schema.json
+    """
+    from dfc.backend_cost.schedule_schema import schema_text
+
+    say(schema_text())
+
+
 @app.command("explain", epilog=_EPILOG, short_help="Show how a layer runs, and what limits it.")
 def explain_command(schedule: _OrNest, layer: _Layer = None, tile_class: _TileClass = None) -> None:
     """Draw a layer's loop nest and say what each memory holds and moves, how busy ports are, and what binds.

@@ -18,7 +18,7 @@ from dfc.errors import UsageError
 from dfc.execution.fault import Fault
 from dfc.execution.tile_run import Counts
 from dfc.hwdsl import Arch
-from dfc.ir import Axis, Dim, Graph, Layer, Role
+from dfc.ir import OUTPUT_DIMS, Axis, Dim, Graph, Layer, Role
 
 #: traffic is counted in whole words, and sums of many parts are rounded once
 _ROUNDING = 1e-9
@@ -160,12 +160,16 @@ def check_nest(run: TileLayer, nest: NestEntry, layer: Layer, graph: Graph) -> N
     wanted = {d.name: sizes[d] for d in Dim if sizes[d] > 1}
     work = "mac" if layer.macs else None
     dims = sorted((o.role.value, tuple(d.name for d in o.dims)) for o in layer.inputs)
-    said = sorted((o.role, o.dims) for o in nest.operands if o.role != "O")
+    dims = [("O", tuple(d.name for d in OUTPUT_DIMS)), *dims]
+    said = [(o.role, o.dims) for o in nest.operands if o.role == "O"]
+    said += sorted((o.role, o.dims) for o in nest.operands if o.role != "O")
+    homes = {o.role: o.memories[-1] for o in nest.operands if o.memories}
     for what, have, want in (
         ("sizes", nest.sizes, wanted),
         ("strides", nest.strides, layer.strides),
         ("dilations", nest.dilations, layer.dilations),
         ("operands", said, dims),
+        ("homes of operands", homes, run.memories),
         ("work", nest.work == "mac", work == "mac"),
     ):
         if have != want:

@@ -55,9 +55,22 @@ def axis_layout(tiles: tuple[AxisEntry, ...], tensor: str, extent: int) -> AxisL
         if hi > kept:
             group[kept:hi], inside[kept:hi] = groups, np.arange(hi - kept)
             groups += 1
+    _shared_out(tensor, own, made, extent)
     waits = group >= 0
     rank = np.where(waits, np.cumsum(waits) - 1, -1)
     return AxisLayout(tuple(made), tuple(own), rank, group, inside)
+
+
+def _shared_out(tensor: str, own: list[Span], made: list[tuple[int, int, int]], extent: int) -> None:
+    """Of a stack's output, tiles hand out each position once, and none that they do not make."""
+    handed = [span for span in own if span[1] > span[0]]
+    if not handed:
+        return
+    ends = [0, *(hi for _, hi in handed)]
+    inside = all(lo == hi or (m[0] <= lo and hi <= m[1]) for (lo, hi), m in zip(own, made, strict=True))
+    if [lo for lo, _ in handed] != ends[:-1] or ends[-1] != extent or not inside:
+        cause = "what a column or row of tiles hands out is wrong, or they are in another order"
+        raise Fault("file", f"tiles do not hand out each of the {extent} positions of '{tensor}' once", cause=cause)
 
 
 @dataclass(frozen=True)
@@ -105,16 +118,18 @@ class MapLayout:
             start = self.oriented(along, self.across.group[across])[1] * self.whole[0 if self.turned else 1]
             inside = self.oriented(along, self.across.inside[across])[1]
             return (start + p) % max(1, line.length) * line.lines + inside
-        rank = self.oriented(along, self.across.rank[across])[1]
-        return rank % max(1, line.lines) * line.length + p
+        rank: Rows = self.oriented(along, self.across.rank[across])[1]
+        found: Rows = rank % max(1, line.lines) * line.length + p
+        return found
 
     def along_rows(self, along: Rows, across: Rows, row: int) -> Rows:
         """Rows of the line buffer along the walk, as [y, x], while a row of tiles is walked."""
         line = self.line_along
         assert line is not None
         a = self.oriented(along, across)[1]
-        rank = self.oriented(self.along.rank[along], across)[0]
-        return rank % max(1, line.lines) * line.length + (a - self.across.made[row][0])
+        rank: Rows = self.oriented(self.along.rank[along], across)[0]
+        found: Rows = rank % max(1, line.lines) * line.length + (a - self.across.made[row][0])
+        return found
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,7 +36,8 @@ class Network:
         self.layers: Mapping[str, Layer] = {layer.name: layer for layer in self.graph.layers}
         self._programs: dict[str, LayerProgram] = {}
         self._sessions: dict[tuple[str, bytes], Session] = {}
-        self._reference: dict[tuple[str, ...], Session] = {}
+        self.inputs: dict[str, Array] = {}
+        self._truth: dict[str, Array] = {}
 
     def program(self, layer: str) -> LayerProgram:
         """A layer as a program."""
@@ -63,22 +64,25 @@ class Network:
     # --- what is true
 
     def prepare(self, inputs: Mapping[str, Array]) -> None:
-        """Learn the constants that nodes compute."""
+        """Take these inputs, and learn the constants that nodes compute."""
+        self.inputs = dict(inputs)
+        self._truth = dict(inputs)
         programs = [self.program(layer.name) for layer in self.graph.layers]
         names = self.model.unknown_constants(p.segment for p in programs)
         if names:
-            self.model.learn(dict(zip(names, self._run(names, inputs), strict=True)))
+            self.model.learn(dict(zip(names, self._run(names), strict=True)))
 
-    def truth(self, names: Iterable[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """What ONNX Runtime computes for feature maps."""
+    def truth(self, names: Iterable[str]) -> dict[str, Array]:
+        """What ONNX Runtime computes for feature maps; what it once computed is kept."""
         wanted = list(dict.fromkeys(names))
-        given = {name: inputs[name] for name in wanted if name in inputs}
-        rest = [name for name in wanted if name not in inputs]
-        return given | dict(zip(rest, self._run(rest, inputs), strict=True)) if rest else given
+        rest = [name for name in wanted if name not in self._truth]
+        if rest:
+            self._truth.update(zip(rest, self._run(rest), strict=True))
+        return {name: self._truth[name] for name in wanted}
 
-    def _run(self, names: list[str], inputs: Mapping[str, Array]) -> list[Array]:
+    def _run(self, names: list[str]) -> list[Array]:
         one = session(self.model.whole(names), self.place)
-        used = {name: inputs[name] for name in self.model.input_names if name in inputs}
+        used = {name: self.inputs[name] for name in self.model.input_names if name in self.inputs}
         return run(one, names, used, self.place)
 
     def random_inputs(self, seed: int) -> dict[str, Array]:
@@ -92,7 +96,7 @@ class Network:
             elif kind.kind == "b":
                 found[name] = rng.integers(0, 2, shape).astype(kind)
             else:
-                info = np.iinfo(kind)
+                info = np.iinfo(cast("Any", kind))
                 found[name] = rng.integers(max(info.min, -128), min(info.max, 255), shape, endpoint=True).astype(kind)
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Protocol, cast
 
 from dfc.errors import UsageError
@@ -25,10 +24,11 @@ def session(model: bytes, place: str, *, threads: int = 0) -> Session:
         UsageError: CLI083 where the package is missing, CLI084 where it cannot run the model.
     """
     try:
-        ort = cast("Any", import_module("onnxruntime"))
+        import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
     except ImportError:
         hint = "pip install 'dfc[verify]'"
         raise UsageError("CLI083", "onnxruntime is not installed", place="dfc verify", hint=hint) from None
+    ort = cast("Any", onnxruntime)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads

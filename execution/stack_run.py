@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from dfc.backend_cost.schedule import NestEntry, StackEntry, TileClassEntry, TileLayer
+from dfc.backend_cost.schedule import BufferEntry, NestEntry, StackEntry, TileClassEntry, TileLayer
 from dfc.execution.fault import Fault, Where
 from dfc.execution.layout import MapLayout, axis_layout, line_buffers
 from dfc.execution.machine import Machine
@@ -46,8 +46,17 @@ class StackRun:
         extents = self.machine.maps[tensor].extents
         y, x = axis_layout(self.stack.rows, tensor, extents[0]), axis_layout(self.stack.columns, tensor, extents[1])
         lines = line_buffers(self.stack, tensor)
+        for line in lines:
+            self._check_line(line, tensor)
         lasting = next((b for b in self.stack.buffers if (b.what, b.name) == ("map", tensor)), None)
         return MapLayout(tensor, extents, *((y, x) if turned else (x, y)), turned, *lines, lasting)
+
+    def _check_line(self, line: BufferEntry | None, tensor: str) -> None:
+        """A cache is as large as its layout."""
+        each = self.machine.maps[tensor].columns * self.machine.map_bits
+        if line is not None and line.lines * line.length * each != line.bits:
+            what = f"{line.what} of '{tensor}' has {line.bits:,} bits, {line.lines} x {line.length} positions have"
+            raise Fault("file", f"{what} {line.lines * line.length * each:,}", cause="a cache's layout is wrong")
 
     def _classes(self) -> Mapping[tuple[int, int, bool], TileClassEntry]:
         found: dict[tuple[int, int, bool], TileClassEntry] = {}

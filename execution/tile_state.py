@@ -100,6 +100,22 @@ class TileState:
                 cause="the tile is of another class, or a column or row of tiles is damaged",
             )
 
+        layout = self.layouts[made.tensor]
+        a, b = layout.tile_of(*self.at)
+        (lo_a, hi_a, kept_a), (lo_b, hi_b, kept_b) = layout.along.made[a], layout.across.made[b]
+        each = self.machine.maps[made.tensor].columns * self.machine.map_bits
+        across, along = (hi_a - lo_a) * (hi_b - kept_b), (hi_a - kept_a) * (kept_b - lo_b)
+        h, v = (along, across) if self.stack.order == "rows" else (across, along)
+        said = (made.bits, made.h_cache_bits, made.v_cache_bits)
+        if said != ((hi_a - lo_a) * (hi_b - lo_b) * each, h * each, v * each):
+            raise Fault(
+                "count",
+                f"of '{made.tensor}' it makes {said[0]:,} bits by the file, of which {said[1]:,} go into the H cache "
+                f"and {said[2]:,} into the V cache; its column and row say {(hi_a - lo_a) * (hi_b - lo_b) * each:,}, "
+                f"{h * each:,} and {v * each:,}",
+                cause="what a tile keeps for later ones is wrong",
+            )
+
     def tile_map(self, made: MadeEntry) -> TileMap:
         """A map that the tile makes or fetches, and where."""
         layout = self.layouts[made.tensor]
@@ -217,7 +233,7 @@ class TileState:
         found: set[int] = set()
         for feed in recipe.feeds:
             if feed.tensor == tensor and len(feed.region) >= 2:
-                found |= set(feed.region[1])
+                found |= set(feed.region[1] if feed.channels is None else feed.channels)
         return sorted(found) or list(range(self.machine.maps[tensor].tensor.channels))
 
     def _check_read(self, entry: ReadEntry, window: Window) -> None:
@@ -313,6 +329,6 @@ class TileState:
             return "it was not written there, or nothing copied it there"
         if found < EMPTY:
             return "buffers overlap that are alive at the same time"
-        if piece.part != "fresh":
+        if piece.buffer.lines:
             return "the cache is too small or its lines are wrong, or tiles run in another order"
         return "two buffers overlap, or one was filled with another part"

@@ -83,6 +83,15 @@ def verify(
         ModelError: a model that cannot be read.
         HardwareError: a damaged page in the schedule.
     """
+    _has_addresses(schedule, place)
+    network = Network(model, schedule, place)
+    network.prepare(_inputs(network, inputs) if inputs is not None else network.random_inputs(seed))
+    found = execute(schedule, network, place=place, seed=seed, sample=sample)
+    found.inputs = "the user's" if inputs is not None else f"random, of seed {seed}"
+    return found
+
+
+def _has_addresses(schedule: Schedule, place: str) -> None:
     if schedule.policy != "dfc":
         raise UsageError(
             "CLI081",
@@ -90,13 +99,15 @@ def verify(
             place=place,
             hint="compile without --reproduce",
         )
+
+
+def execute(
+    schedule: Schedule, network: Network, *, place: str = "schedule", seed: int = 0, sample: int | None = None
+) -> Verification:
+    """Execute a schedule of a network that has its inputs; as :func:`verify`."""
     arch = parse_arch(schedule.hw.page, f"{place} (hw.page)")
-    network = Network(model, schedule, place)
-    feeds = _inputs(network, inputs) if inputs is not None else network.random_inputs(seed)
-    network.prepare(feeds)
-    said = "the user's" if inputs is not None else f"random, of seed {seed}"
-    found = Verification(schedule.model.name, schedule.hw.name, len(schedule.stacks), said)
-    run = _Run(schedule, network, feeds, found, sample, seed)
+    found = Verification(schedule.model.name, schedule.hw.name, len(schedule.stacks))
+    run = _Run(schedule, network, found, sample, seed)
     try:
         run.machine = Machine(schedule, arch, network.graph, network.dtypes())
         run.all_stacks()
@@ -132,14 +143,12 @@ class _Run:
         self,
         schedule: Schedule,
         network: Network,
-        inputs: Mapping[str, Array],
         found: Verification,
         sample: int | None,
         seed: int,
     ):
         self.schedule = schedule
         self.network = network
-        self.inputs = inputs
         self.found = found
         self.sample = sample
         self.machine: Machine
@@ -154,7 +163,7 @@ class _Run:
             Fault: at the first thing that does not work.
         """
         self._whole_network()
-        self.truth = self.network.truth(self._wanted(), self.inputs)
+        self.truth = self.network.truth(self._wanted())
         for b in self.schedule.off_chip:
             if b.what == "weights" and b.name in self.network.layers:
                 self.machine.load_weights(b.name, b)
@@ -162,7 +171,7 @@ class _Run:
             buffer = self.machine.off_chip("map", name)
             if buffer is None:
                 raise Fault("file", f"input '{name}' has no place off chip")
-            self.machine.load_map(name, buffer, self.inputs[name])
+            self.machine.load_map(name, buffer, self.network.inputs[name])
         for number, stack in enumerate(self.schedule.stacks):
             self._stack(number, stack)
         self.where = Where()
@@ -270,7 +279,7 @@ class _Run:
         self, run: StackRun, tensor: str, data: Array, wrong: tuple[int, ...], sweeps: set[int] | None = None
     ) -> Fault:
         """The first wrong element, and the first layer that computed something wrong."""
-        first = _FirstWrong(self.network.truth(self._every(run.stack), self.inputs))
+        first = _FirstWrong(self.network.truth(self._every(run.stack)))
         try:
             again = StackRun(self.machine, self.network, run.number, run.stack)
             if sweeps is None:

@@ -175,7 +175,7 @@ class Executable:
         model.CopyFrom(self._model)
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
     def part(
         self,
@@ -198,7 +198,7 @@ class Executable:
         graph = helper.make_graph(list(nodes), "part", infos, outputs, initializer=constants)
         model = helper.make_model(graph, opset_imports=list(self._model.opset_import))
         model.ir_version = self._model.ir_version
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
 
 def _copied(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -17,11 +17,15 @@ from dfc.ir import Layer
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """An input of a recipe: its name there, the feature map that it is part of, and which part."""
+    """An input of a recipe: its name there, the feature map that it is part of, and which part.
+
+    channels: those that are needed; the others of the region may be anything. None: all of them are.
+    """
 
     name: str
     tensor: str
     region: Region
+    channels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class LayerProgram:
         names = [name for name in node.output if name in wanted]
         if len(names) != 1:
             raise NoRule
-        return names[0]
+        return str(names[0])
 
     def _part(self, node: onnx.NodeProto, output: str, region: Region) -> Part:
         rule = RULES.get(node.op_type)
@@ -131,7 +135,7 @@ class LayerProgram:
             name = first.input[number]
             numbers = self.model.constant(name)
             if name in self.segment.sources:
-                feed = Feed(f"{name}\x1f{len(feeds)}", name, region)
+                feed = Feed(f"{name}\x1f{len(feeds)}", name, region, part.channels if number == 0 else None)
                 feeds.append(feed)
                 first.input[number] = feed.name
             elif numbers is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,8 +19,8 @@ from onnx import helper
 
 from dfc.frontend.values import Array, Shape
 
-#: positions on each axis; on the axes of batch and channels they may be any, elsewhere they follow each other
-Region = tuple[range | tuple[int, ...], ...]
+#: positions on each axis; on those of batch and channels with any step, elsewhere they follow each other
+Region = tuple[range, ...]
 
 
 class NoRule(Exception):  # noqa: N818  a reason to take another path, not a mistake
@@ -38,11 +39,13 @@ class Part:
     inputs:    regions of the inputs by their number in ``node``; those that are missing are read as they are.
     nodes:     what computes it, in order.
     constants: small constants that these nodes read besides.
+    channels:  those of its first input that are needed, where they are not all of its region.
     """
 
     inputs: dict[int, Region]
     nodes: list[onnx.NodeProto]
     constants: dict[str, Array] = field(default_factory=dict[str, Array])
+    channels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,10 @@ class Task:
         """A name that no tensor of the model has."""
         return f"{self.output}\x1f{suffix}"
 
-    def renamed(self, op: str | None = None, inputs: Sequence[str] | None = None, **changed: object) -> onnx.NodeProto:
+    def renamed(self, op: str | None = None, inputs: Sequence[str] | None = None, **changed: Any) -> onnx.NodeProto:
         """The node with other inputs or attributes; None removes an attribute."""
-        kept = {a.name: helper.get_attribute_value(a) for a in self.node.attribute} | changed
+        kept: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
+        kept |= changed
         return helper.make_node(
             op or self.node.op_type,
             list(self.node.input if inputs is None else inputs),
@@ -413,12 +417,10 @@ def gather(task: Task) -> Part:
     indices = task.constants(task.node.input[1])
     if indices is None or indices.ndim != 1 or len(task.region[axis]) != task.shape[axis]:
         raise NoRule
-    if axis >= 2:
-        region = (*task.region[:axis], range(task.input_shape()[axis]), *task.region[axis + 1 :])
-        return Part({0: region}, [task.renamed()])
-    picked = tuple(int(i) % task.input_shape()[axis] for i in indices)
-    region = (*task.region[:axis], picked, *task.region[axis + 1 :])
-    return Part({0: region}, [helper.make_node("Identity", [task.node.input[0]], [task.output])])
+    extent = task.input_shape()[axis]
+    region = (*task.region[:axis], range(extent), *task.region[axis + 1 :])
+    picked = tuple(sorted({int(i) % extent for i in indices})) if axis == 1 else None
+    return Part({0: region}, [task.renamed()], channels=picked)
 
 
 # --- positions spread and gathered
@@ -471,7 +473,7 @@ def resize(task: Task) -> Part:
             start[axis] = span.start - region[-1].start * factor
     scales = task.fresh("scales")
     names = [task.node.input[0], "", scales] if task.node.op_type == "Resize" else [task.node.input[0], scales]
-    changed: dict[str, object] = {"scales": None, "axes": None, "keep_aspect_ratio_policy": None}
+    changed: dict[str, Any] = {"scales": None, "axes": None, "keep_aspect_ratio_policy": None}
     part = Part(
         {0: tuple(region)},
         [task.renamed(inputs=names, **changed)],
