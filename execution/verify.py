@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfc.backend_cost.schedule import Schedule, StackEntry
+from dfc.backend_cost.schedule import BufferEntry, Schedule, StackEntry
 from dfc.errors import UsageError
 from dfc.execution.counting import Claim, Peak, Traffic, check_nest, macs, peaks
 from dfc.execution.fault import Fault, Finding, Where
@@ -201,8 +201,9 @@ class _Run:
             )
 
     def _wanted(self) -> list[str]:
-        """The maps that are compared: those off chip; for a sample all that tiles keep as well."""
+        """The maps that are compared: those that stacks hand out; for a sample all that tiles keep as well."""
         names = [b.name for b in self.schedule.off_chip if b.what == "map"]
+        names += [b.name for stack in self.schedule.stacks for b in stack.buffers if b.what == "map"]
         if self.sample is not None:
             names += [b.name for s in self.schedule.stacks for b in s.buffers if b.what.endswith("cache")]
         return [name for name in dict.fromkeys(names) if name in self.network.graph.tensors]
@@ -224,10 +225,13 @@ class _Run:
             self.where = run.where
             raise
         self.where = Where(number)
+        for b in self._handed_out(stack):
+            self._compare(run, b)
+
+    def _handed_out(self, stack: StackEntry) -> list[BufferEntry]:
+        """Where the whole maps lie that a stack makes: off chip, or on chip for the next stack."""
         made = {t for name in stack.layers for t in self.network.layers[name].outputs}
-        for b in self.schedule.off_chip:
-            if b.what == "map" and b.name in made:
-                self._compare(run, b.name)
+        return [b for b in (*self.schedule.off_chip, *stack.buffers) if b.what == "map" and b.name in made]
 
     def _sampled(self, run: StackRun, wanted: int) -> None:
         """Some rows of tiles, on what ONNX Runtime says that earlier stacks and rows left."""
@@ -239,16 +243,14 @@ class _Run:
                     self.machine.load_map(b.name, b, self.truth[b.name])
             run.prepare_sweep(sweep, self.truth)
             run.run(self.found.counts, sweeps={sweep})
-            for b in self.schedule.off_chip:
-                if b.what == "map" and b.name in made:
-                    self._compare_part(run, b.name, sweep)
+            for b in self._handed_out(run.stack):
+                self._compare_part(run, b, sweep)
         ran, there = self.found.sampled or (0, 0)
         self.found.sampled = ran + len(chosen), there + run.sweeps
 
-    def _compare_part(self, run: StackRun, tensor: str, sweep: int) -> None:
+    def _compare_part(self, run: StackRun, buffer: BufferEntry, sweep: int) -> None:
         """What a row of tiles hands out of a map."""
-        buffer = self.machine.off_chip("map", tensor)
-        assert buffer is not None
+        tensor = buffer.name
         data, tags = self.machine.whole_map(tensor, buffer)
         layout = run.layouts[tensor]
         lo, hi = layout.across.own[sweep]
@@ -264,10 +266,9 @@ class _Run:
 
     # --- comparing
 
-    def _compare(self, run: StackRun, tensor: str) -> None:
-        """A whole map off chip with what ONNX Runtime computes."""
-        buffer = self.machine.off_chip("map", tensor)
-        assert buffer is not None
+    def _compare(self, run: StackRun, buffer: BufferEntry) -> None:
+        """A whole map with what ONNX Runtime computes."""
+        tensor = buffer.name
         data, tags = self.machine.whole_map(tensor, buffer)
         self.machine.expect(tensor, tags)
         wrong, compared = difference(tensor, data, self.truth[tensor])

@@ -124,10 +124,20 @@ def order(s: Json, rng: random.Random) -> str | None:
     return f"{choice} {i} and {i + 1} in the other order"
 
 
+def _together(s: Json, a: Json, b: Json) -> bool:
+    """Whether two buffers of one list have room at the same time."""
+    if not a["first"]:
+        return True
+    names = next(x["layers"] for x in s["stacks"] if a["first"] in x["layers"])
+    spans = [(names.index(one["first"]), names.index(one["last"])) for one in (a, b)]
+    return spans[0][0] <= spans[1][1] and spans[1][0] <= spans[0][1]
+
+
 def address(s: Json, rng: random.Random) -> str | None:
     lists = list(_buffers(s))
     one, b = rng.choice(_placed(s))
-    others = [o for _, o in lists if o is not b and o["memory"] == b["memory"] and o["bits"] and o in one]
+    others = [o for x, o in lists if x is one and o is not b and o["memory"] == b["memory"] and o["bits"]]
+    others = [o for o in others if _together(s, b, o)]
     if not others or not b["bits"]:
         return None
     other = rng.choice(others)
