@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOMS = ("ir", "frontend", "passes", "hwdsl", "backend_cost", "scheduling", "execution", "dfc")
+ROOMS = ("ir", "frontend", "passes", "hwdsl", "backend_cost", "scheduling", "execution", "mlir", "dfc")
 PLANTED = '"""Planted."""\n\nimport ir\n\nplanted: int = "not a number"\n'
 SKIP = shutil.ignore_patterns(".git", ".venv*", "dist", "build", "*.egg-info", ".*_cache", ".hypothesis", "__pycache__")
 

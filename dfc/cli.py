@@ -17,10 +17,11 @@ from typer.core import TyperGroup
 from dfc._version import __version__
 from dfc.cli_figure import app as figure_commands
 from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
-from dfc.errors import DfcError, UsageError
+from dfc.errors import DfcError, MlirError, UsageError
 
 if TYPE_CHECKING:
     from dfc.backend_cost.schedule import Schedule
+    from dfc.emit import Emitter
 
 INTERNAL = 70
 INTERRUPTED = 130
@@ -215,6 +216,14 @@ def compile_command(
             "looks for what is better for each layer and takes far longer. Example: --spatial search",
         ),
     ] = "prefer",
+    emit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="mlir",
+            help="Also write the schedule in other forms: mlir is schedule.mlir, the schedule as loops over tiles "
+            "that compute the network. Example: --emit mlir",
+        ),
+    ] = None,
     bind: _Bind = None,
     input_shape: _InputShape = None,
     mapping: Annotated[
@@ -268,8 +277,10 @@ def compile_command(
     try:
         kept = cache_folder(cache, off=no_cache)
         from dfc.cli_cache import cache_of_run
+        from dfc.emit import Emitter, parse_emit
         from dfc.pipeline import compile as compile_model
 
+        emitter = Emitter(parse_emit(emit or ()), model, bind=bindings, input_shape=shapes)
         with cache_of_run(kept, quiet=quiet) as store, SearchProgress(shown=progress and not quiet) as show:
             schedule = compile_model(
                 model,
@@ -293,20 +304,26 @@ def compile_command(
     except KeyboardInterrupt:
         diagnose("interrupted before a schedule was found; nothing is written")
         raise typer.Exit(INTERRUPTED) from None
-    _deliver(schedule, folder, layers=layers, quiet=quiet)
+    _deliver(schedule, folder, emitter, layers=layers, quiet=quiet)
     if not schedule.complete:
         raise typer.Exit(INTERRUPTED)
 
 
-def _deliver(schedule: Schedule, folder: Path, *, layers: bool, quiet: bool) -> None:
-    """Write the files of a compilation, then print its report."""
+def _deliver(schedule: Schedule, folder: Path, emitter: Emitter, *, layers: bool, quiet: bool) -> None:
+    """Write the files of a compilation, then print its report. What cannot be emitted spoils nothing of the rest."""
     from dfc.files import write_files
     from dfc.report import render
 
-    write_files(folder, {"report.txt": render(schedule), "schedule.json": schedule.to_json()})
+    texts = {"report.txt": render(schedule), "schedule.json": schedule.to_json()}
+    try:
+        write_files(folder, emitter.texts(schedule) | texts)
+    except MlirError:
+        write_files(folder, texts)
+        raise
     if not quiet:
         say(render(schedule, width=terminal_width(), layers=layers, paint=paint_of(sys.stdout)))
-        diagnose(f"wrote {folder / 'schedule.json'} and report.txt")
+        more = "".join(f", {name}" for name in emitter.files)
+        diagnose(f"wrote {folder / 'schedule.json'}{more} and report.txt")
     if not schedule.complete:
         diagnose("interrupted: the schedule is the best found until then, and is marked incomplete")
 

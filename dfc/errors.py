@@ -12,6 +12,7 @@ IR     ``dfc.ir``: text form and verifier
 MAP    ``dfc.backend_cost``: nothing fits,
        or mapping rules or
        constraints are wrong
+MLIR   ``dfc.mlir``: MLIR in and out
 CLI    the command line and files
 ====== =======================================
 
@@ -92,6 +93,10 @@ class RulesError(DfcError):
 
 class UsageError(DfcError):
     """An option, a path or a file is wrong (codes CLI...)."""
+
+
+class MlirError(DfcError):
+    """MLIR text is wrong or not understood, or there is no way to write something in it (codes MLIR...)."""
 
 
 class InternalError(DfcError):

@@ -21,7 +21,7 @@ from dfc.backend_cost.rules_text import load_rules
 from dfc.backend_cost.schedule import SCHEMA, Baseline, LayerEntry, ModelInfo, Schedule, StackEntry, TensorInfo
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.errors import InfeasibleError, InternalError, RulesError, UsageError
-from dfc.frontend import import_onnx
+from dfc.frontend import Operations, import_onnx, read_operations
 from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
@@ -174,6 +174,15 @@ def import_graph(
     """
     graph = import_onnx(model, bind=bind, input_shape=input_shape)
     return PassManager(default_pipeline(), verify=True).run(graph) if passes else graph
+
+
+def model_operations(model: str | Path) -> Operations:
+    """What the layers of a model compute, for those who write code.
+
+    Raises:
+        ModelError: the model cannot be read; see docs/errors.md.
+    """
+    return read_operations(model)
 
 
 def choose_stacks(graph: Graph, request: Request, pricer: StackPricer) -> list[Stack]:

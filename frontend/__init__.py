@@ -2,5 +2,14 @@
 
 from dfc.frontend.diagnostics import CODES
 from dfc.frontend.importer import import_model, import_onnx
+from dfc.frontend.operations import Operation, Operations, operations_of, read_operations
 
-__all__ = ["CODES", "import_model", "import_onnx"]
+__all__ = [
+    "CODES",
+    "Operation",
+    "Operations",
+    "import_model",
+    "import_onnx",
+    "operations_of",
+    "read_operations",
+]

@@ -109,8 +109,8 @@ def _walk(
         fail("ONNX011", "the graph has no outputs", place=place, hint="mark the results as graph outputs")
     if base_dir is not None:
         check_external(model, base_dir, place)
-    inlined = _inlined(model, place)
-    graph = inlined.graph
+    whole = inlined(model, place)
+    graph = whole.graph
     nodes = sort_nodes(graph, (), place)
     outputs = [o.name for o in graph.output]
     live = live_nodes(nodes, outputs)
@@ -122,10 +122,10 @@ def _walk(
     for node in live:
         walk.visit(node)
     notes = [*_dead_note(nodes, live), *walk.notes]
-    return _Walked(inlined, walk, [i.name for i in inputs], outputs, notes)
+    return _Walked(whole, walk, [i.name for i in inputs], outputs, notes)
 
 
-def _inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
+def inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
     """The model with its local functions taken apart. Raises ONNX016 where they call each other in a circle."""
     if not model.functions:
         return model

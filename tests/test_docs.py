@@ -19,17 +19,18 @@ import typer
 from cli_helpers import chain
 
 import dfc
-from dfc import cli_cache, cli_figure, cli_output, cli_values, files, frontend
+from dfc import cli_cache, cli_figure, cli_output, cli_values, emit, files, frontend
 from dfc.backend_cost.rules_text import parse_rules
 from dfc.cli import app
 from dfc.hwdsl import parse_arch
+from dfc.mlir import diagnostics
 from dfc.report import render
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("dfc", "ir", "frontend", "passes", "hwdsl", "backend_cost", "scheduling", "execution")
+ROOMS = ("dfc", "ir", "frontend", "passes", "hwdsl", "backend_cost", "scheduling", "execution", "mlir")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
 USER_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-CODE = re.compile(r"(?:ONNX|HW|IR|MAP|CLI)[0-9]{3}")
+CODE = re.compile(r"(?:ONNX|HW|IR|MAP|MLIR|CLI)[0-9]{3}")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 #: options of the tools that set dfc up and test it
 FOREIGN = {"--cov", "--cov-branch", "--cov-report"}
@@ -77,7 +78,16 @@ def test_every_code_is_documented_and_no_other() -> None:
 
 
 def test_meanings_are_those_of_the_code() -> None:
-    for codes in (frontend.CODES, files.CODES, cli_values.CODES, cli_cache.CODES, cli_output.CODES, cli_figure.CODES):
+    for codes in (
+        frontend.CODES,
+        files.CODES,
+        cli_values.CODES,
+        cli_cache.CODES,
+        cli_output.CODES,
+        cli_figure.CODES,
+        emit.CODES,
+        diagnostics.CODES,
+    ):
         for code, meaning in codes.items():
             assert error_table()[code].replace("`", "") == meaning, code
 
@@ -125,7 +135,7 @@ def test_options_exist(page: Path) -> None:
 def test_paths_in_backquotes_exist(page: Path) -> None:
     """``passes/tiles.py`` and the like."""
     for path in re.findall(
-        r"`((?:dfc|ir|frontend|passes|hwdsl|backend_cost|scheduling|execution|benchmarks|tests|docs)/[\w./-]+\.\w+)`",
+        r"`((?:dfc|ir|frontend|passes|hwdsl|backend_cost|scheduling|execution|mlir|benchmarks|tests|docs)/[\w./-]+\.\w+)`",
         page.read_text(),
     ):
         assert (ROOT / path).exists(), f"{page.name} names {path}"

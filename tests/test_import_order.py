@@ -21,8 +21,9 @@ ALLOWED: dict[str, set[str]] = {
     "backend_cost": {"errors", "_version", "units", "ir", "hwdsl", "passes"},
     "scheduling": {"errors", "_version", "units", "ir", "hwdsl", "passes", "backend_cost"},
     "execution": {"errors", "ir", "frontend", "hwdsl", "passes", "backend_cost"},
+    "mlir": {"errors", "ir", "frontend", "passes", "backend_cost", "scheduling"},
 }
-ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost", "scheduling", "execution")
+ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost", "scheduling", "execution", "mlir")
 
 
 def modules() -> list[tuple[str, Path]]:

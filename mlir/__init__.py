@@ -1,0 +1,1 @@
+"""Schedules, graphs and networks as MLIR, out and in."""
