@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from dfc._version import __version__
 from dfc.cli_figure import app as figure_commands
+from dfc.cli_opt import opt_command
 from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
 from dfc.errors import DfcError, MlirError, UsageError
 
@@ -340,23 +341,30 @@ def import_command(
             help="The graph as the scheduler sees it, canonical and fused; or as the importer made it.",
         ),
     ] = True,
+    emit: Annotated[
+        str,
+        typer.Option(
+            metavar="text|mlir",
+            help="dfc's own form, or MLIR of the dfc dialect, which dfc opt reads. Example: --emit mlir",
+        ),
+    ] = "text",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Write to a file instead. Example: -o net.dfcir"),
     ] = None,
 ) -> None:
-    """Print the network in dfc's own textual form: layers, loop sizes, what reads what.
+    """Print the network as text: layers, loop sizes, what reads what.
 
     Example:  dfc import model.onnx --input-shape 1,3,224,224
     """
     from dfc.cli_values import parse_bindings, parse_input_shapes
 
     bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
+    from dfc.cli_opt import graph_as
     from dfc.files import write_file
-    from dfc.ir import print_graph
     from dfc.pipeline import import_graph
 
-    text = print_graph(import_graph(model, bind=bindings, input_shape=shapes, passes=passes))
+    text = graph_as(emit, import_graph(model, bind=bindings, input_shape=shapes, passes=passes))
     if out is None:
         say(text)
     else:
@@ -562,6 +570,7 @@ def cache_command(
     say(clear_cache(folder) if clear else describe_cache(folder))
 
 
+app.command("opt", epilog=_EPILOG, short_help="Run passes on a graph in MLIR syntax.")(opt_command)
 app.add_typer(figure_commands, name="figure", short_help="Draw energy and latency over tiles or accelerators.")
 
 

@@ -19,7 +19,7 @@ import typer
 from cli_helpers import chain
 
 import dfc
-from dfc import cli_cache, cli_figure, cli_output, cli_values, emit, files, frontend
+from dfc import cli_cache, cli_figure, cli_opt, cli_output, cli_values, emit, files, frontend
 from dfc.backend_cost.rules_text import parse_rules
 from dfc.cli import app
 from dfc.hwdsl import parse_arch
@@ -85,6 +85,7 @@ def test_meanings_are_those_of_the_code() -> None:
         cli_cache.CODES,
         cli_output.CODES,
         cli_figure.CODES,
+        cli_opt.CODES,
         emit.CODES,
         diagnostics.CODES,
     ):

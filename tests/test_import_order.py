@@ -58,6 +58,7 @@ FOREIGN = {
     "sqlite3": "backend_cost/store_file.py",
     "matplotlib": "dfc/figure_draw.py",
     "onnxruntime": "execution/runtime.py",
+    "xdsl": "mlir",
 }
 
 

@@ -1,0 +1,88 @@
+"""MLIR text in and out by xDSL, with errors as diagnostics that say where."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import Builtin, FileLineColLoc, IntAttr, ModuleOp, StringAttr
+from xdsl.ir import Dialect, Operation
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import ParseError, VerifyException
+
+from dfc.errors import MlirError, Span
+
+
+class _PlacedParser(Parser):
+    """Gives every operation the place where it stands."""
+
+    def parse_operation(self) -> Operation:
+        """An operation with its line and column."""
+        start = self.pos
+        op = super().parse_operation()
+        text = self.lexer.input.content
+        line = text.count("\n", 0, start) + 1
+        column = start - text.rfind("\n", 0, start)
+        op.location = FileLineColLoc(StringAttr(self.lexer.input.name), IntAttr(line), IntAttr(column))
+        return op
+
+
+def parse_module(text: str, file: str, dialects: Sequence[Dialect]) -> ModuleOp:
+    """A module of these dialects, verified.
+
+    Raises:
+        MlirError: MLIR010 it is not MLIR of these dialects, MLIR011 an operation is not as it must be.
+    """
+    context = Context()
+    for dialect in (Builtin, *dialects):
+        context.load_dialect(dialect)
+    parser = _PlacedParser(context, text, file)
+    try:
+        module = parser.parse_module()
+    except ParseError as error:
+        at = error.span.start
+        raise MlirError("MLIR010", _sentence(error.msg), span=_span(text, file, at, error.span.end - at)) from None
+    except VerifyException as error:
+        raise MlirError("MLIR010", _sentence(str(error)), span=_span(text, file, parser.pos, 1)) from None
+    except Exception as error:  # numbers that no type holds, nesting without an end: xDSL lets several types out
+        raise MlirError("MLIR010", _sentence(str(error)), span=_span(text, file, parser.pos, 1)) from None
+    for op in module.walk():
+        try:
+            op.verify(verify_nested_ops=False)
+        except VerifyException as error:
+            raise problem("MLIR011", _sentence(str(error)), op, text) from None
+    return module
+
+
+def problem(code: str, message: str, op: Operation, text: str, hint: str = "") -> MlirError:
+    """A diagnostic at an operation of a text."""
+    place = op.location
+    if not isinstance(place, FileLineColLoc):
+        return MlirError(code, message, place=op.name, hint=hint)
+    line, column = place.line.data, place.column.data
+    shown = text.split("\n")[line - 1]
+    end = shown.find(op.name, column - 1)
+    length = end + len(op.name) - column + 1 if end >= 0 else 1
+    return MlirError(code, message, span=Span(place.filename.data, line, column, length, shown), hint=hint)
+
+
+def print_module(module: ModuleOp) -> str:
+    """The text of a module."""
+    stream = io.StringIO()
+    Printer(stream).print_op(module)
+    return stream.getvalue() + "\n"
+
+
+def _span(text: str, file: str, at: int, length: int) -> Span:
+    start = text.rfind("\n", 0, at) + 1
+    end = text.find("\n", at)
+    line = text[start : end if end >= 0 else len(text)]
+    return Span(file, text.count("\n", 0, at) + 1, at - start + 1, max(1, length), line)
+
+
+def _sentence(message: str) -> str:
+    """The first line of what xDSL says."""
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    return lines[0].strip().rstrip(".") if lines else "not understood"
