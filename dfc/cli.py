@@ -59,7 +59,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help="The network: an ONNX file.", show_default=False)]
+_Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="The network: an ONNX file, or MLIR (linalg) as .mlir.", show_default=False),
+]
 _Bind = Annotated[
     list[str] | None,
     typer.Option(

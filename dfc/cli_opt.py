@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,23 +17,16 @@ if TYPE_CHECKING:
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {
-    "CLI092": "a package is missing that reads and writes MLIR",
     "CLI091": "dfc import has no such form",
 }
-
-
-def need_xdsl() -> None:
-    """Raises UsageError (CLI092) where the extra ``mlir`` is not installed."""
-    if importlib.util.find_spec("xdsl") is None:
-        hint = "pip install 'dfc[mlir]'"
-        raise UsageError("CLI092", "the package xdsl, which reads and writes MLIR, is not installed", hint=hint)
 
 
 def graph_as(form: str, graph: Graph) -> str:
     """The text of a graph: ``text`` or ``mlir``.
 
     Raises:
-        UsageError: CLI092, CLI091.
+        UsageError: CLI091.
+        MlirError: MLIR004.
     """
     if form == "text":
         from dfc.ir import print_graph
@@ -42,6 +34,8 @@ def graph_as(form: str, graph: Graph) -> str:
         return print_graph(graph)
     if form != "mlir":
         raise UsageError("CLI091", f"dfc import has no form called {form!r}", place="--emit", hint="text or mlir")
+    from dfc.mlir.diagnostics import need_xdsl
+
     need_xdsl()
     from dfc.mlir.graph_text import print_graph_mlir
 
@@ -69,6 +63,8 @@ def opt_command(
 
     Example:  dfc opt net.mlir --passes canonicalise,fuse
     """
+    from dfc.mlir.diagnostics import need_xdsl
+
     need_xdsl()
     from dfc.files import read_text, write_file
     from dfc.mlir.graph_text import parse_graph_mlir, print_graph_mlir

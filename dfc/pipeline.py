@@ -20,10 +20,20 @@ from dfc.backend_cost.rules_conflict import check_rules, idle_rules
 from dfc.backend_cost.rules_text import load_rules
 from dfc.backend_cost.schedule import SCHEMA, Baseline, LayerEntry, ModelInfo, Schedule, StackEntry, TensorInfo
 from dfc.backend_cost.spatial_search import Spatial
-from dfc.errors import InfeasibleError, InternalError, RulesError, UsageError
-from dfc.frontend import Operations, import_onnx, read_operations
+from dfc.errors import InfeasibleError, InternalError, MlirError, RulesError, UsageError
+from dfc.files import read_text
+from dfc.frontend import (
+    ModelProto,
+    Operations,
+    import_model,
+    import_onnx,
+    operations_of,
+    raise_linalg,
+    read_operations,
+)
 from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph
+from dfc.mlir.diagnostics import need_xdsl
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
 from dfc.passes.tiles import OVERLAPS, Order, Overlap
@@ -167,12 +177,16 @@ def _policy(model: str | None, order: str, reproduce: str | None) -> Policy:
 def import_graph(
     model: str | Path, *, bind: Bindings | None = None, input_shape: InputShapes | None = None, passes: bool = True
 ) -> Graph:
-    """Read an ONNX model and run the standard passes on it.
+    """Read an ONNX model, or a network in MLIR (``.mlir``), and run the standard passes on it.
 
     Raises:
-        ModelError: the model cannot be read; see docs/errors.md.
+        ModelError, MlirError: the model cannot be read; see docs/errors.md.
     """
-    graph = import_onnx(model, bind=bind, input_shape=input_shape)
+    if is_mlir(model):
+        raised = _raised(Path(model), given=bool(bind or input_shape))
+        graph = import_model(raised, name=Path(model).stem, base_dir=None)
+    else:
+        graph = import_onnx(model, bind=bind, input_shape=input_shape)
     return PassManager(default_pipeline(), verify=True).run(graph) if passes else graph
 
 
@@ -180,9 +194,27 @@ def model_operations(model: str | Path) -> Operations:
     """What the layers of a model compute, for those who write code.
 
     Raises:
-        ModelError: the model cannot be read; see docs/errors.md.
+        ModelError, MlirError: the model cannot be read; see docs/errors.md.
     """
+    if is_mlir(model):
+        return operations_of(_raised(Path(model), given=False), None, str(model))
     return read_operations(model)
+
+
+def is_mlir(model: str | Path) -> bool:
+    """Whether a model is MLIR text, by its name."""
+    return Path(model).suffix == ".mlir"
+
+
+def _raised(path: Path, *, given: bool) -> ModelProto:
+    """The ONNX model that a network in MLIR was lowered from. ``given``: sizes were, which the text has itself."""
+    need_xdsl()
+    from dfc.mlir.function_text import read_function
+
+    if given:
+        hint = "leave --bind and --input-shape out: the shapes are in the text"
+        raise MlirError("MLIR022", "sizes are given for a network in MLIR", place=str(path), hint=hint)
+    return raise_linalg(read_function(read_text(path), str(path)))
 
 
 def choose_stacks(graph: Graph, request: Request, pricer: StackPricer) -> list[Stack]:

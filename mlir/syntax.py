@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin, FileLineColLoc, IntAttr, ModuleOp, StringAttr
@@ -14,6 +17,15 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 
 from dfc.errors import MlirError, Span
 
+#: of a line that is shown
+_LONGEST = 400
+
+
+@lru_cache(maxsize=1)
+def _line_starts(text: str) -> list[int]:
+    """Where each line of a text begins."""
+    return [0, *(match.end() for match in re.finditer("\n", text))]
+
 
 class _PlacedParser(Parser):
     """Gives every operation the place where it stands."""
@@ -22,9 +34,9 @@ class _PlacedParser(Parser):
         """An operation with its line and column."""
         start = self.pos
         op = super().parse_operation()
-        text = self.lexer.input.content
-        line = text.count("\n", 0, start) + 1
-        column = start - text.rfind("\n", 0, start)
+        starts = _line_starts(self.lexer.input.content)
+        line = bisect_right(starts, start)
+        column = start - starts[line - 1] + 1
         op.location = FileLineColLoc(StringAttr(self.lexer.input.name), IntAttr(line), IntAttr(column))
         return op
 
@@ -62,7 +74,9 @@ def problem(code: str, message: str, op: Operation, text: str, hint: str = "") -
     if not isinstance(place, FileLineColLoc):
         return MlirError(code, message, place=op.name, hint=hint)
     line, column = place.line.data, place.column.data
-    shown = text.split("\n")[line - 1]
+    start = _line_starts(text)[line - 1]
+    stop = text.find("\n", start)
+    shown = text[start : stop if stop >= 0 else len(text)][:_LONGEST]
     end = shown.find(op.name, column - 1)
     length = end + len(op.name) - column + 1 if end >= 0 else 1
     return MlirError(code, message, span=Span(place.filename.data, line, column, length, shown), hint=hint)
@@ -78,7 +92,7 @@ def print_module(module: ModuleOp) -> str:
 def _span(text: str, file: str, at: int, length: int) -> Span:
     start = text.rfind("\n", 0, at) + 1
     end = text.find("\n", at)
-    line = text[start : end if end >= 0 else len(text)]
+    line = text[start : end if end >= 0 else len(text)][: at - start + _LONGEST]
     return Span(file, text.count("\n", 0, at) + 1, at - start + 1, max(1, length), line)
 
 

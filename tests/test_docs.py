@@ -33,7 +33,13 @@ USER_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE = re.compile(r"(?:ONNX|HW|IR|MAP|MLIR|CLI)[0-9]{3}")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 #: options of the tools that set dfc up and test it
-FOREIGN = {"--cov", "--cov-branch", "--cov-report"}
+FOREIGN = {
+    "--torch-backend-to-linalg-on-tensors-backend-pipeline",
+    "--canonicalize",
+    "--cov",
+    "--cov-branch",
+    "--cov-report",
+}
 
 
 def page_id(path: Path) -> str:

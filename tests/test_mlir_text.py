@@ -136,7 +136,7 @@ def test_without_xdsl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = Cli(tmp_path, capsys)("opt", TEXTS[0])
     assert result.code == 1
-    assert "error[CLI092]" in result.err
+    assert "error[MLIR004]" in result.err
     assert "pip install 'dfc[mlir]'" in result.err
 
 
