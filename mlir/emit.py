@@ -95,6 +95,9 @@ def _element(graph: Graph) -> str:
 
 def _stack(graph: Graph, entry: StackEntry, schedule: Schedule) -> Stack:
     unknown = [name for name in entry.layers if name not in graph.index]
+    if not entry.columns or not entry.rows:
+        message = "the schedule does not say where its tiles lie"
+        fail("MLIR003", message, place=schedule.model.file, hint="compile the model again")
     if unknown:
         message = f"the network has no layer '{unknown[0]}'"
         fail("MLIR003", message, place=schedule.model.file, hint="use the model that the schedule was made for")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 
 from dfc.backend_cost.schedule import Schedule, StackEntry, TileClassEntry, TileLayer
 from dfc.frontend import Operations
@@ -16,8 +14,7 @@ from dfc.mlir.layer import LayerCode, along_axes
 from dfc.mlir.runs import Run, Span, place, runs
 from dfc.mlir.writer import Offset, Value, Writer, attribute
 from dfc.passes.stacks import Stack
-from dfc.passes.tiles import Order, Overlap, tiles_in_place
-from dfc.scheduling.policy import OURS, REFERENCE
+from dfc.passes.tiles import Order
 
 
 @dataclass(slots=True)
@@ -65,7 +62,7 @@ class StackCode:
         for axis in Axis:
             tiles = place(graph, stack, axis, self._spans(axis))
             self.runs[axis] = runs(graph, stack, axis, tiles, f"%{axis.name.lower()}{number}")
-        self._class_numbers = self._numbers()
+        self._class_numbers = {one.kinds: i for i, one in enumerate(self.entry.tile_classes)}
         self.names = [*stack.inputs, *dict.fromkeys(t for i in stack.layers for t in graph.layers[i].outputs)]
 
     def _spans(self, axis: Axis) -> list[Span]:
@@ -74,25 +71,15 @@ class StackCode:
             names = [*self.stack.inputs, *(t for i in self.stack.layers for t in self.graph.layers[i].outputs)]
             whole = {name: Interval(0, self.graph.tensors[name].spatial[axis]) for name in names}
             return [Span(whole, {name: whole[name] for name in self.stack.outputs}, 0)]
-        first = (REFERENCE if self.schedule.policy == REFERENCE.name else OURS).remainder_first
-        size = self.entry.tile[0 if axis is Axis.X else 1]
-        keep = Overlap(self.entry.overlap).keeps[axis]
-        tiles = tiles_in_place(self.graph, self.stack, axis, size, keep, remainder_first=first)
-        kinds = {step: kind for kind, step in enumerate(dict.fromkeys(tile.step for tile in tiles))}
-        return [Span(tile.fresh, tile.own, kinds[tile.step]) for tile in tiles]
-
-    def _numbers(self) -> dict[tuple[int, int], int]:
-        """The number of the schedule's tile class by the kinds of column and row."""
-        columns, rows = (Counter(t.kind for run in self.runs[a] for t in run.tiles) for a in (Axis.X, Axis.Y))
-        found: dict[tuple[int, int], int] = {}
-        number = 0
-        for row, column in product(rows, columns):
-            found[column, row] = number
-            number += 1
-            if row == column == 0 and rows[0] * columns[0] > 1:  # the first tile is a class of its own
-                found[0, 0] = number
-                number += 1
-        return found
+        entries = self.entry.columns if axis is Axis.X else self.entry.rows
+        return [
+            Span(
+                {name: Interval(made[0], made[1]) for name, made in one.makes.items()},
+                {name: Interval(*one.makes[name][3:]) for name in self.stack.outputs},
+                one.kind,
+            )
+            for one in entries
+        ]
 
     # loops
 

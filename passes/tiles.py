@@ -101,15 +101,6 @@ class AxisStep:
 
 
 @dataclass(frozen=True, slots=True)
-class AxisTile:
-    """One tile along one axis where it lies; ``own`` are the positions of a stack's outputs that it hands out."""
-
-    step: AxisStep
-    fresh: Mapping[str, Interval]
-    own: Mapping[str, Interval]
-
-
-@dataclass(frozen=True, slots=True)
 class AxisTiles:
     """The distinct steps along an axis in order of appearance, how many tiles take each, and the first tile's."""
 
@@ -284,22 +275,11 @@ class _AxisWalk:
             for tile, ((fresh, _, _), step) in enumerate(zip(history, steps, strict=True))
         ]
 
-    def each(self) -> list[AxisTile]:
-        """All tiles, one after the other."""
-        history = self.history()
-        return [
-            AxisTile(step, fresh, {name: self._own(tile, fresh, name) for name in self.stack.outputs})
-            for tile, ((fresh, _, _), step) in enumerate(zip(history, self._steps(history), strict=True))
-        ]
-
-    def _own(self, tile: int, fresh: Mapping[str, Interval], name: str) -> Interval:
-        """What a tile hands out of a stack's output."""
-        return fresh[name] if self.keep else self.own_part(name, tile)
-
     def _map_spans(self, tile: int, fresh: Mapping[str, Interval], step: AxisStep) -> Iterator[tuple[str, MapSpan]]:
         for name, numbers in step.tensors:
-            span = fresh[name]
-            own = self._own(tile, fresh, name) if name in self.stack.outputs else EMPTY
+            span, own = fresh[name], EMPTY
+            if name in self.stack.outputs:
+                own = span if self.keep else self.own_part(name, tile)
             yield name, MapSpan(span.lo, span.hi, span.hi - numbers.stored, own)
 
     def _read_spans(self, fresh: Mapping[str, Interval]) -> Iterator[tuple[ReadSpan, ...]]:
@@ -376,13 +356,6 @@ def axis_tiles(
 ) -> AxisTiles:
     """The tiles of ``tile`` output positions along one axis, gathered into distinct steps."""
     return _AxisWalk(graph, stack, axis, tile, keep, remainder_first).walk()
-
-
-def tiles_in_place(
-    graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool, *, remainder_first: bool = True
-) -> list[AxisTile]:
-    """Like :func:`axis_tiles`, every tile by itself and where it lies."""
-    return _AxisWalk(graph, stack, axis, tile, keep, remainder_first).each()
 
 
 def plan_spans(graph: Graph, plan: DepthFirstPlan, axis: Axis) -> list[TileSpans]:
