@@ -223,9 +223,10 @@ def compile_command(
     emit: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="mlir",
-            help="Also write the schedule in other forms: mlir is schedule.mlir, the schedule as loops over tiles "
-            "that compute the network. Example: --emit mlir",
+            metavar="mlir,trace,dot",
+            help="Also write the schedule in other forms: mlir is schedule.mlir, loops over tiles that compute the "
+            "network; trace is trace.json, the timeline for Perfetto or Chrome; dot is stacks.dot, the graph with its "
+            "stacks. Example: --emit mlir,trace",
         ),
     ] = None,
     bind: _Bind = None,

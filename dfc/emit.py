@@ -9,6 +9,7 @@ from dfc.backend_cost.schedule import Schedule
 from dfc.errors import UsageError
 from dfc.mlir.emit import check_operators, emit_mlir
 from dfc.pipeline import Bindings, InputShapes, import_graph, model_operations
+from dfc.trace import render_dot, render_trace
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {
@@ -16,7 +17,7 @@ CODES: Mapping[str, str] = {
 }
 
 #: what can be emitted, and the file that it goes to
-FILES: Mapping[str, str] = {"mlir": "schedule.mlir"}
+FILES: Mapping[str, str] = {"mlir": "schedule.mlir", "trace": "trace.json", "dot": "stacks.dot"}
 
 
 def parse_emit(texts: Sequence[str]) -> tuple[str, ...]:
@@ -60,5 +61,8 @@ class Emitter:
         return {FILES[name]: self._text(name, schedule) for name in self.names}
 
     def _text(self, name: str, schedule: Schedule) -> str:
-        assert name == "mlir"
+        if name == "trace":
+            return render_trace(schedule)
+        if name == "dot":
+            return render_dot(schedule, self.graph)
         return emit_mlir(schedule, self.graph, self.operations)
