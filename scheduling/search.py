@@ -288,7 +288,11 @@ class StackSearch:
             return
         plan = self.tiler.plan(tile, overlap, order)
         known = self.candidates()
-        cost = self.pricer.price_unless(plan, spatial, self.held, lambda *least: self._useless(least, known))
+
+        def hopeless(energy_pj: float, cycles: float) -> bool:
+            return self._useless((energy_pj, cycles), known)
+
+        cost = self.pricer.price_unless(plan, spatial, self.held, hopeless)
         if cost is not None:
             self._keep(key, cost)
 
