@@ -35,7 +35,7 @@ from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph
 from dfc.mlir.diagnostics import need_xdsl
 from dfc.passes import PassManager, default_pipeline
-from dfc.passes.stacks import Stack, automatic_stacks, cut_after, find_layers, single_layer_stacks, stands_alone
+from dfc.passes.stacks import Stack, cut_after, find_layers, single_layer_stacks, stands_alone
 from dfc.passes.tiles import OVERLAPS, Order, Overlap
 from dfc.scheduling.assemble import Assembler, Tally, baseline, handed_notes, proof_note
 from dfc.scheduling.baselines import Wanted, add_baselines
@@ -224,9 +224,7 @@ def choose_stacks(graph: Graph, request: Request, pricer: StackPricer) -> list[S
     if request.stacks == "one":
         return cut_after(graph, [])
     if request.stacks == "auto":
-        bits = [pricer.weight_bits(layer) for layer in graph.layers]
-        capacity, whole = pricer.arch.weight_capacity_bits, request.policy.cut_whole_maps
-        return automatic_stacks(graph, bits, capacity, cut_whole_maps=whole)
+        return pricer.automatic_stacks(cut_whole_maps=request.policy.cut_whole_maps)
     names = [name.strip() for name in request.stacks.split(",") if name.strip()]
     if not names:
         raise UsageError("CLI004", "no layer is named", place="--stacks", hint="auto, one, each, or names to cut after")

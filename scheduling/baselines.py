@@ -15,7 +15,7 @@ from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.schedule import NamedBaseline, Schedule
-from dfc.passes.stacks import Stack, automatic_stacks, single_layer_stacks
+from dfc.passes.stacks import Stack, single_layer_stacks
 from dfc.passes.tiles import Order, Overlap, Tiler
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
@@ -102,8 +102,7 @@ def reference_space(pricer: StackPricer) -> OneSize:
     graph, arch = pricer.graph, pricer.arch
     same = type(pricer) is REFERENCE.pricer
     reference = pricer if same else REFERENCE.pricer(graph, arch, pricer.cache, pricer.rules)
-    bits = [pricer.weight_bits(layer) for layer in graph.layers]
-    stacks = automatic_stacks(graph, bits, arch.weight_capacity_bits, cut_whole_maps=REFERENCE.cut_whole_maps)
+    stacks = pricer.automatic_stacks(cut_whole_maps=REFERENCE.cut_whole_maps)
     return OneSize(reference, stacks, remainder_first=REFERENCE.remainder_first)
 
 

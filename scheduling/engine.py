@@ -19,7 +19,7 @@ from dfc.backend_cost.spatial_search import Spatial, SpatialSearch, Unrolling
 from dfc.errors import InfeasibleError
 from dfc.hwdsl.arch import Arch
 from dfc.ir import PLACE_DIMS, Axis, Graph, Kind, Layer, Role
-from dfc.passes.stacks import Stack
+from dfc.passes.stacks import Stack, automatic_stacks
 from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
 from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
 from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, kernel_bits, stack_levels
@@ -113,6 +113,11 @@ class StackPricer:
             )
         self.spatial = SpatialSearch(cache)
         self._mapped: dict[object, tuple[Nest, MappingCost, dict[Role, int]] | Infeasible] = {}
+
+    def automatic_stacks(self, *, cut_whole_maps: bool) -> list[Stack]:
+        """Stacks as long as their weights fit the largest on-chip weight memory."""
+        bits = [self.weight_bits(layer) for layer in self.graph.layers]
+        return automatic_stacks(self.graph, bits, self.arch.weight_capacity_bits, cut_whole_maps=cut_whole_maps)
 
     def weight_bits(self, layer: Layer) -> int:
         """Bits of a layer's constants as the chip stores them."""
