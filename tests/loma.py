@@ -31,7 +31,7 @@ TIE = 1e-9
 
 def loop_factors(nest: Nest, limit: int) -> list[Loop]:
     """The temporal loops split into prime factors; the smallest two of the most split one merge until few enough."""
-    factors = {d: prime_factors(nest.temporal[d]) for d in Dim if nest.temporal[d] > 1}
+    factors = {d: list(prime_factors(nest.temporal[d])) for d in Dim if nest.temporal[d] > 1}
     while sum(map(len, factors.values())) > max(limit, len(factors)):
         crowded = max(factors.values(), key=len)
         crowded.sort()
