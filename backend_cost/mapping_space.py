@@ -24,7 +24,7 @@ from dfc.backend_cost.lattice import Lattice, lattice
 from dfc.backend_cost.mapping_cost import TooSmall
 from dfc.backend_cost.nest import Mapping, Nest
 from dfc.backend_cost.tables import Bools, CutTable, Floats, Ints, Tables, build_tables
-from dfc.backend_cost.timing_tables import TimeTables
+from dfc.backend_cost.timing_tables import TimeTables, shared_times
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Dim
 
@@ -119,7 +119,7 @@ class MappingSpace:
     @cached_property
     def times(self) -> TimeTables:
         """Durations of steps and transfers at all points."""
-        return TimeTables(self.tables)
+        return shared_times(self.tables)
 
     @cached_property
     def by_cut(self) -> CutTable:

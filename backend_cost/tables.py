@@ -173,13 +173,18 @@ class Tables:
 
         Energy of sums that start from zero at another boundary (``Link.coupled``) is not taken off.
         """
-        rows = [(i, a) for i, o in enumerate(self.operands) for a in range(1, len(o.operand.memories))]
-        parts = [table.by_cut for table in self.operands if len(table.operand.memories) > 1]
-        if not parts:
-            nothing = np.empty((0, len(self.points)))
-            return CutTable((), nothing, nothing.astype(np.int64), nothing.astype(np.int64))
-        energy, final, partial = zip(*parts, strict=True)
-        return CutTable(tuple(rows), np.concatenate(energy), np.concatenate(final), np.concatenate(partial))
+        return _by_cut(self.operands, len(self.points))
+
+
+@lru_cache(maxsize=TABLES)
+def _by_cut(operands: tuple[OperandTable, ...], points: int) -> CutTable:
+    rows = [(i, a) for i, o in enumerate(operands) for a in range(1, o.levels)]
+    parts = [table.by_cut for table in operands if table.levels > 1]
+    if not parts:
+        nothing = np.empty((0, points))
+        return CutTable((), nothing, nothing.astype(np.int64), nothing.astype(np.int64))
+    energy, final, partial = zip(*parts, strict=True)
+    return CutTable(tuple(rows), np.concatenate(energy), np.concatenate(final), np.concatenate(partial))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ docs/simulator.md states what a transfer is and when it may start; ``timing.py``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import inf
 
@@ -126,6 +126,22 @@ class TimeTables:
     def step_cycles(self, returning: bool) -> tuple[float, dict[Port, float]]:
         """Mean cycles of a step, and of each port in it, with or without sums coming back."""
         return self._steps.returning if returning else self._steps.alone
+
+
+@dataclass(frozen=True)
+class _TimesOf:
+    operands: tuple[OperandTable, ...]
+    tables: Tables = field(compare=False)
+
+
+@lru_cache(maxsize=TABLES)
+def _shared_times(wanted: _TimesOf) -> TimeTables:
+    return TimeTables(wanted.tables)
+
+
+def shared_times(tables: Tables) -> TimeTables:
+    """The durations of some tables: the same where those of their operands are; sizes of memories may differ."""
+    return _shared_times(_TimesOf(tables.operands, tables))
 
 
 @dataclass(frozen=True, eq=False)
