@@ -248,6 +248,7 @@ def test_the_first_wrong_layer_is_named(chain: tuple[Path, Path]) -> None:
 # --- damage
 
 
+@pytest.mark.slow
 def test_damage_is_caught(chain: tuple[Path, Path]) -> None:
     """Of what changes the meaning at least 99 %; docs/verify.md has the numbers of a large run and the survivors."""
     text = json.loads(chain[1].read_text())
