@@ -25,6 +25,11 @@ SMALL = {
     "dmcnn_vd_unpadded": ({"width": 48, "height": 32}, (1, 3, 32, 48)),
     "mc_cnn": ({"width": 100, "height": 40}, (1, 64, 40, 100)),
     "mc_cnn_unpadded": ({"width": 40, "height": 100}, (1, 64, 100, 40)),
+    "seldnet_s": ({"frames": 2, "bands": 1}, (1, 64, 2, 1)),
+    "seldnet_m": ({"frames": 2, "bands": 1}, (1, 128, 2, 1)),
+    "seldnet_l": ({"frames": 2, "bands": 1}, (1, 256, 2, 1)),
+    "stft_cnn_025_16x16": ({"outputs": 2}, (1, 128, 2, 2)),
+    "stft_cnn_100_8x8": ({"outputs": 1}, (1, 512, 1, 1)),
 }
 FULL = {
     "mobilenetv1": (1, 1000),
@@ -34,6 +39,10 @@ FULL = {
     "mobilenetv2": (1, 1000),
     "tcn_kws": (1, 12, 98),
     "cnn3d": (1, 10),
+    "stft_cnn_025": (1, 128, 1, 1),
+    "stft_cnn_050": (1, 256, 1, 1),
+    "stft_cnn_075": (1, 384, 1, 1),
+    "stft_cnn_100": (1, 512, 1, 1),
     "unet": (1, 2, 128, 128),
     "tiny_chain": (1, 8, 32, 32),
     "residual_block": (1, 64, 56, 56),
@@ -47,6 +56,11 @@ LARGE = {
     "mc_cnn_unpadded": (1, 64, 1242, 376),
     "dmcnn_vd": (1, 3, 512, 768),
     "dmcnn_vd_unpadded": (1, 3, 512, 768),
+    "seldnet_s": (1, 64, 64, 2),
+    "seldnet_m": (1, 128, 64, 2),
+    "seldnet_l": (1, 256, 64, 2),
+    "stft_cnn_025_16x16": (1, 128, 16, 16),
+    "stft_cnn_100_8x8": (1, 512, 8, 8),
 }
 
 

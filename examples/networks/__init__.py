@@ -15,6 +15,15 @@ from networks.mc_cnn import mc_cnn, mc_cnn_unpadded
 from networks.mobilenet_v1 import mobilenetv1, mobilenetv1_unpadded
 from networks.mobilenet_v2 import mobilenetv2
 from networks.resnet18 import resnet18, resnet18_unpadded
+from networks.seldnet import seldnet_l, seldnet_m, seldnet_s
+from networks.stft import (
+    stft_cnn_025,
+    stft_cnn_025_16x16,
+    stft_cnn_050,
+    stft_cnn_075,
+    stft_cnn_100,
+    stft_cnn_100_8x8,
+)
 from networks.temporal import tcn_kws
 from networks.unet import unet
 from networks.volumetric import cnn3d
@@ -45,6 +54,15 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
         "mobilenetv2": Network(mobilenetv2, "classification, 224x224"),
         "tcn_kws": Network(tcn_kws, "keyword spotting, 1-D dilated causal convolutions"),
         "cnn3d": Network(cnn3d, "video classification, 3-D convolutions"),
+        "seldnet_s": Network(seldnet_s, "sound event localisation, 64 channels"),
+        "seldnet_m": Network(seldnet_m, "sound event localisation, 128 channels"),
+        "seldnet_l": Network(seldnet_l, "sound event localisation, 256 channels"),
+        "stft_cnn_025": Network(stft_cnn_025, "spectrograms, a quarter of the width, one output"),
+        "stft_cnn_050": Network(stft_cnn_050, "spectrograms, half the width"),
+        "stft_cnn_075": Network(stft_cnn_075, "spectrograms, three quarters of the width"),
+        "stft_cnn_100": Network(stft_cnn_100, "spectrograms, full width"),
+        "stft_cnn_025_16x16": Network(stft_cnn_025_16x16, "spectrograms, a quarter of the width, 16x16 outputs"),
+        "stft_cnn_100_8x8": Network(stft_cnn_100_8x8, "spectrograms, full width, 8x8 outputs"),
         "unet": Network(unet, "segmentation, transposed convolution, resize, split and concatenation"),
         "tiny_chain": Network(tiny_chain, "three convolutions"),
         "residual_block": Network(residual_block, "one block of ResNet-18"),
