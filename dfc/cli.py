@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from dfc._version import __version__
+from dfc.cli_causal import causal_command
 from dfc.cli_figure import app as figure_commands
 from dfc.cli_opt import opt_command
 from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
@@ -374,6 +375,9 @@ def import_command(
     else:
         write_file(out, text)
         diagnose(f"wrote {out}")
+
+
+app.command("causal", epilog=_EPILOG, short_help="Turn a network over time into its streaming form.")(causal_command)
 
 
 @app.command("hw", epilog=_EPILOG, short_help="List accelerators, or show one.")

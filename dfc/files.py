@@ -65,14 +65,14 @@ def write_files(folder: Path, texts: Mapping[str, str | bytes]) -> None:
     _flush_folder(folder)
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write one file, whole or not at all; its folder must exist.
 
     Raises:
         UsageError: CLI030 to CLI033; what was there before is then still there.
     """
     with _explained(path), _undo() as undo:
-        _write_beside(path, text, undo).replace(path)
+        _write_beside(path, content, undo).replace(path)
     _flush_folder(path.parent)
 
 

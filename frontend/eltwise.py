@@ -31,6 +31,14 @@ _LOGIC = {
     "IsInf": "is_inf",
 }  # fmt: skip
 _VARIADIC = {"Sum": "add", "Max": "max", "Min": "min", "Mean": "mean"}
+_GELUS = ("Gelu", "FastGelu", "QuickGelu", "BiasGelu")
+_QUANTISED_BINARY, _QUANTISED_UNARY = ("QLinearAdd", "QLinearMul"), ("QLinearSigmoid", "QLinearLeakyRelu")
+
+#: (domain, operator) of all that compute every position from the same position of inputs of one shape, or broadcast
+ELEMENTWISE = frozenset(
+    [("", name) for name in (*_UNARY, *_BINARY, *_LOGIC, *_VARIADIC)]
+    + [(MICROSOFT, name) for name in (*_GELUS, *_QUANTISED_BINARY, *_QUANTISED_UNARY)]
+)
 
 
 @operator(*_UNARY)
@@ -43,7 +51,7 @@ def unary(n: Node) -> None:
     element_wise(n, _UNARY[n.op_type], inputs, n.out(x.shape))
 
 
-@operator("Gelu", "FastGelu", "QuickGelu", "BiasGelu", domain=MICROSOFT)
+@operator(*_GELUS, domain=MICROSOFT)
 def gelu(n: Node) -> None:
     """Gelu, with a bias as a second input where there is one."""
     x = n.need(0)
@@ -71,14 +79,14 @@ def where(n: Node) -> None:
     element_wise(n, "where", inputs, n.out(_joint_shape(n, inputs), inputs[1].elem))
 
 
-@operator("QLinearAdd", "QLinearMul", domain=MICROSOFT)
+@operator(*_QUANTISED_BINARY, domain=MICROSOFT)
 def qlinear_binary(n: Node) -> None:
     """Quantised addition and product: a, a_scale, a_zero, b, b_scale, b_zero, c_scale, c_zero."""
     inputs = [n.need(0), n.need(3)]
     element_wise(n, "add" if n.op_type == "QLinearAdd" else "mul", inputs, n.out(_joint_shape(n, inputs)))
 
 
-@operator("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
+@operator(*_QUANTISED_UNARY, domain=MICROSOFT)
 def qlinear_unary(n: Node) -> None:
     """Quantised activations: x, x_scale, x_zero, y_scale, y_zero."""
     op = "sigmoid" if n.op_type == "QLinearSigmoid" else "leaky_relu"

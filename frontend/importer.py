@@ -62,12 +62,12 @@ def walk_onnx(
     path: Path, *, input_shape: Mapping[str | None, tuple[int, ...]] | None = None
 ) -> tuple[onnx.ModelProto, Walk]:
     """The model of a file with its local functions taken apart, and all that the importer knows of its tensors."""
-    walked = _walk(read_model(path), str(path), path.parent, None, input_shape)
+    walked = walk_model(read_model(path), str(path), path.parent, None, input_shape)
     return walked.model, walked.walk
 
 
 @dataclass(frozen=True, slots=True)
-class _Walked:
+class Walked:
     """A model after the walk over its nodes."""
 
     model: onnx.ModelProto
@@ -75,6 +75,7 @@ class _Walked:
     inputs: list[str]
     outputs: list[str]
     notes: list[str]
+    opsets: Mapping[str, int]
 
 
 def _import(
@@ -85,17 +86,22 @@ def _import(
     bind: Mapping[str, int] | None,
     input_shape: Mapping[str | None, tuple[int, ...]] | None,
 ) -> Graph:
-    walked = _walk(model, place, base_dir, bind, input_shape)
-    return _finish(name, place, walked.walk, walked.inputs, walked.outputs, walked.notes)
+    return graph_of(walk_model(model, place, base_dir, bind, input_shape), name, place)
 
 
-def _walk(
+def graph_of(walked: Walked, name: str, place: str) -> Graph:
+    """The network that a walk found. Raises ONNX004 where no output depends on an input."""
+    return _finish(name, place, walked.walk, walked.inputs, walked.outputs, list(walked.notes))
+
+
+def walk_model(
     model: onnx.ModelProto,
     place: str,
     base_dir: Path | None,
     bind: Mapping[str, int] | None,
     input_shape: Mapping[str | None, tuple[int, ...]] | None,
-) -> _Walked:
+) -> Walked:
+    """The walk over a model's nodes. Raises ModelError as :func:`import_onnx` does."""
     check_names(model.graph, place)
     opsets = read_opsets(model, place)
     if not model.graph.node:
@@ -122,7 +128,7 @@ def _walk(
     for node in live:
         walk.visit(node)
     notes = [*_dead_note(nodes, live), *walk.notes]
-    return _Walked(whole, walk, [i.name for i in inputs], outputs, notes)
+    return Walked(whole, walk, [i.name for i in inputs], outputs, notes, opsets)
 
 
 def inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:

@@ -58,6 +58,10 @@ class Walk:
         self.layers: list[Layer] = []
         self.notes: list[str] = []
         self.perms: dict[str, tuple[int, ...]] = {}  # of transposes, by layer name
+        self.nodes: list[Node] = []  # in the order of the walk, those of inlined branches among them
+        self.made: dict[str, tuple[str, ...]] = {}  # names of the layers of each node, by its label
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.sparse: list[onnx.SparseTensorProto] = []
         self._opsets = opsets
         self._place = place
         self._base_dir = base_dir
@@ -80,9 +84,11 @@ class Walk:
                 data = tensor_array(tensor, self._base_dir, f"{self._place}: initializer '{tensor.name}'")
                 value = replace(value, data=data)
             self.values[tensor.name] = value
+            self.initializers[tensor.name] = tensor
         for sparse in graph.sparse_initializer:
             shape = tuple(int(extent) for extent in sparse.dims)
             self.values[sparse.values.name] = Value(sparse.values.name, shape, sparse.values.data_type, constant=True)
+            self.sparse.append(sparse)
 
     def _damaged(self, name: str, shape: Shape) -> None:
         fail(
@@ -101,6 +107,7 @@ class Walk:
         seen = [self.values[name] for name in reads(proto)]
         node = self._view(proto)
         self._check_types(node, seen)
+        self.nodes.append(node)
         if all(v.constant for v in seen) and proto.op_type not in _RANDOM:
             self._fold(node, seen)
         else:
@@ -159,11 +166,14 @@ class Walk:
             if not value.constant:
                 self._check_extent(node, value)
         self.values.update(node.values)
+        names: list[str] = []
         for layer in node.layers:
             name = layer.name if layer.name == node.label else self._take(self._unique(layer.name))
+            names.append(name)
             self.layers.append(replace(layer, name=name))
             if layer.op == "transpose":
                 self.perms[name] = node.ints("perm") or ()
+        self.made[node.label] = tuple(names)
 
     def _handle(self, node: Node) -> None:
         """Run the operator's handler. Raises Unmodelled where there is none or it gives up."""
@@ -196,6 +206,7 @@ class Walk:
         self.values.update({value.name: value for value in writes})
         constants = sum(map(constant_elements, subgraphs(node.proto)))
         self.layers.append(opaque_layer(node.label, node.origin, seen, writes, constants))
+        self.made[node.label] = (node.label,)
         self.notes.append(
             f"{node.op_type} '{node.label}' is not modelled ({reason}): its traffic is counted, "
             "and nothing is fused across it"

@@ -16,6 +16,7 @@ from dfc.ir.graph import (
     sizes,
 )
 from dfc.ir.regions import EMPTY, IDENTITY, SAME, AxisMap, Interval
+from dfc.ir.temporal import PER_POSITION, TimedNode, TimedTensor, TimeNetwork, TimeWindow
 from dfc.ir.text import print_graph
 from dfc.ir.text_parse import parse_graph
 from dfc.ir.verify import dead_layers, problems, verify
@@ -29,6 +30,7 @@ __all__ = [
     "N_DIMS",
     "OUTPUT_DIM",
     "OUTPUT_DIMS",
+    "PER_POSITION",
     "PLACE_DIMS",
     "SAME",
     "Axis",
@@ -44,6 +46,10 @@ __all__ = [
     "Sizes",
     "Source",
     "Tensor",
+    "TimeNetwork",
+    "TimeWindow",
+    "TimedNode",
+    "TimedTensor",
     "Triple",
     "dead_layers",
     "parse_graph",

@@ -19,9 +19,10 @@ import typer
 from cli_helpers import chain
 
 import dfc
-from dfc import cli_cache, cli_figure, cli_opt, cli_output, cli_values, emit, files, frontend
+from dfc import causal, cli_cache, cli_causal, cli_figure, cli_opt, cli_output, cli_values, emit, files, frontend
 from dfc.backend_cost.rules_text import parse_rules
 from dfc.cli import app
+from dfc.frontend.timed import TIME_CODES
 from dfc.hwdsl import parse_arch
 from dfc.mlir import diagnostics
 from dfc.report import render
@@ -86,12 +87,15 @@ def test_every_code_is_documented_and_no_other() -> None:
 def test_meanings_are_those_of_the_code() -> None:
     for codes in (
         frontend.CODES,
+        TIME_CODES,
         files.CODES,
         cli_values.CODES,
         cli_cache.CODES,
         cli_output.CODES,
         cli_figure.CODES,
         cli_opt.CODES,
+        cli_causal.CODES,
+        causal.CODES,
         emit.CODES,
         diagnostics.CODES,
     ):

@@ -1,0 +1,112 @@
+"""``dfc causal``: a network over time as its streaming form, and what that keeps and computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfc.cli_output import diagnose, say
+from dfc.errors import UsageError
+
+if TYPE_CHECKING:
+    from dfc.passes.causal_plan import CausalOptions
+
+#: codes of this module, with the sentence that docs/errors.md prints for each
+CODES: Mapping[str, str] = {
+    "CLI101": "--hop or --frames-per-step is not a number of frames that goes with the other",
+    "CLI103": "--causal-padding or --form is none of its words",
+}
+#: no stream is stepped by more
+MOST_FRAMES = 1_000_000
+#: each window of a step has nodes of its own
+MOST_WINDOWS = 1024
+
+
+def causal_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The network: an ONNX file.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write the streaming form as an ONNX model."),
+    ] = None,
+    time_axis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAME:]AXIS",
+            help="Which axis of the input is time: T, H, W, the model's own name for it, or an index; T unless given. "
+            "Example: --time-axis H",
+        ),
+    ] = None,
+    hop: Annotated[int, typer.Option(metavar="N", help="Frames from one window to the next.")] = 1,
+    padding: Annotated[
+        str,
+        typer.Option(
+            "--causal-padding",
+            metavar="exact|stream",
+            help="exact computes anew what padding inside the window touches; stream reads the frames beyond it "
+            "instead, so that results differ.",
+        ),
+    ] = "exact",
+    form: Annotated[
+        str,
+        typer.Option(
+            metavar="dense|polyphase", help="Strides in time as dilations, or as undilated streams that take turns."
+        ),
+    ] = "dense",
+    frames_per_step: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="New frames per step, a multiple of the hop; the hop unless given."),
+    ] = None,
+    bind: Annotated[list[str] | None, typer.Option("--bind", metavar="NAME=SIZE", help="As in dfc compile.")] = None,
+    input_shape: Annotated[
+        list[str] | None, typer.Option("--input-shape", metavar="[NAME:]SIZES", help="As in dfc compile.")
+    ] = None,
+) -> None:
+    """Turn a network that looks at a window of frames into one that takes new frames and keeps what it needs.
+
+    Prints what it keeps and computes; with -o the streaming form is written, which runs by itself in ONNX Runtime.
+
+    Example:  dfc causal model.onnx -o streaming.onnx --time-axis H
+    """
+    from dfc.cli_values import parse_bindings, parse_input_shapes
+    from dfc.files import check_folder, write_file
+
+    options = parse_options(hop, frames_per_step, padding, form)
+    bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
+    if out is not None:
+        check_folder(out.parent)
+    from dfc.causal import causal
+    from dfc.causal_text import render_causal
+
+    found = causal(model, options, time_axis=time_axis, bind=bindings, input_shape=shapes)
+    say(render_causal(found))
+    if out is not None:
+        write_file(out, found.model())
+        diagnose(f"wrote {out}")
+
+
+def parse_options(hop: int, frames_per_step: int | None, padding: str, form: str) -> CausalOptions:
+    """The options of the transform, checked.
+
+    Raises:
+        UsageError: CLI101 the frames, CLI103 the words.
+    """
+    from dfc.passes.causal_plan import CausalOptions
+
+    if not 1 <= hop <= MOST_FRAMES:
+        hint = f"from 1 to {MOST_FRAMES:,}"
+        raise UsageError("CLI101", f"a hop of {hop} frames is not possible", place="--hop", hint=hint)
+    frames = hop if frames_per_step is None else frames_per_step
+    if frames < 1 or frames % hop or frames // hop > MOST_WINDOWS:
+        hint = f"a multiple of the hop, {hop}; at most {MOST_WINDOWS} times as much"
+        message = f"a step of {frames} frames is not possible"
+        raise UsageError("CLI101", message, place="--frames-per-step", hint=hint)
+    for option, word, known in (
+        ("--causal-padding", padding, ("exact", "stream")),
+        ("--form", form, ("dense", "polyphase")),
+    ):
+        if word not in known:
+            raise UsageError("CLI103", f"{option} knows no {word!r}", place=option, hint=f"one of {', '.join(known)}")
+    return CausalOptions(hop, frames // hop, padding == "stream", form == "polyphase")
