@@ -238,6 +238,45 @@ def tile_command(
     _write_tile(out, "tile", found, region_rows(found), drawn, kind, quiet=quiet)
 
 
+@app.command("causal", short_help="A network over time before and after the causal transform.")
+def causal_figure_command(
+    model: _Model,
+    out: _Out = Path("figures"),
+    time_axis: Annotated[str | None, typer.Option(metavar="[NAME:]AXIS", help="As in dfc causal.")] = None,
+    hop: Annotated[int, typer.Option(metavar="N", help="As in dfc causal.")] = 1,
+    padding: Annotated[
+        str, typer.Option("--causal-padding", metavar="exact|stream", help="As in dfc causal.")
+    ] = "exact",
+    frames_per_step: Annotated[int | None, typer.Option(metavar="N", help="As in dfc causal.")] = None,
+    bind: _Bind = None,
+    input_shape: _InputShape = None,
+    kind: _Format = "png",
+    data_only: _DataOnly = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Draw which positions of every layer a window has, and which the streaming form keeps and computes.
+
+    Example:  dfc figure causal model.onnx --time-axis H
+    """
+    from dfc.cli_causal import parse_options
+    from dfc.cli_values import parse_bindings, parse_input_shapes
+
+    options = parse_options(hop, frames_per_step, padding, "dense")
+    _prepare(out, kind, data_only=data_only)
+    from dfc.causal import causal
+    from dfc.figure_causal import draw_tracks, track_rows, tracks
+    from dfc.figures import as_csv, as_json
+
+    bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
+    found = tracks(causal(model, options, time_axis=time_axis, bind=bindings, input_shape=shapes))
+    rows = track_rows(found)
+    about = {"model": found.network, "asked": found.asked}
+    files: dict[str, str | bytes] = {"causal.csv": as_csv(rows), "causal.json": as_json("causal", about, rows)}
+    if not data_only:
+        files[f"causal.{kind}"] = draw_tracks(found, kind)
+    _write(out, files, quiet=quiet)
+
+
 def _read(schedule: Path) -> tuple[Schedule, str]:
     """The schedule that a path names, and what it is called in messages."""
     from dfc.backend_cost.schedule import Schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -87,6 +88,17 @@ def test_weights_in_other_files(cli: Cli) -> None:
         assert cli("causal", f"{name}.onnx", "-o", f"{name}.stream.onnx").code == 0
     whole, apart = (onnx.load(f"{name}.stream.onnx", load_external_data=False) for name in ("whole", "apart"))
     assert [t.raw_data for t in whole.graph.initializer] == [t.raw_data for t in apart.graph.initializer]
+
+
+def test_picture_and_numbers(cli: Cli) -> None:
+    onnx.save(build("cnn3d"), "clip.onnx")
+    assert cli("figure", "causal", "clip.onnx", "--hop", "2", "-o", "figures", "-q").code == 0
+    rows = json.loads(Path("figures/causal.json").read_text())["rows"]
+    found = {r["layer"]: (r["positions_in_window"], r["computed_per_window"], r["new_per_step"]) for r in rows}
+    # kernels of 3 with a frame of padding at each end touch one more position at each end and layer
+    assert found["input"] == (16, 0, 2)
+    assert [found[name] for name in ("time", "volume1", "volume2")] == [(16, 2, 2), (16, 4, 2), (8, 3, 1)]
+    assert Path("figures/causal.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_s_program_runs(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
