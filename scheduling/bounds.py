@@ -184,11 +184,11 @@ class LayerBounds:
         layer = self.graph.layers[index]
         made, whole = self.graph.tensors[layer.output].spatial, self.graph.tensors[tensor].spatial
         least = 0
-        taps = {a: (kernel, dilation) for a in (Axis.Y, Axis.X) for kernel, _, dilation in [layer.window(a)]}
+        taps = {a: (kernel, dilation) for a in Axis for kernel, _, dilation in [layer.window(a)]}
         for source in layer.sources:
             if source.tensor == tensor:
-                y, x = (_read(source.maps[a], made[a], whole[a], *taps[a]) for a in (Axis.Y, Axis.X))
-                least = max(least, self.sizes.read_bits(layer, tensor, x, y))
+                t, y, x = (_read(source.maps[a], made[a], whole[a], *taps[a]) for a in (Axis.T, Axis.Y, Axis.X))
+                least = max(least, self.sizes.read_bits(layer, tensor, x, y) * t // whole[Axis.T])
         return least
 
     def off_chip_pj(self, bits: int, *, inwards: bool) -> float:
