@@ -38,6 +38,7 @@ class TileProblem:
     entry:     its line in the schedule; none for a nest that stands by itself.
     objective: what the schedule was to have least of.
     held:      whole maps that the layer's stack takes over from the one before on chip, or leaves there for the next.
+    overlap:   where the maps of its stack differ in mode, the modes of those that it reads and makes.
     """
 
     nest: Nest
@@ -49,6 +50,7 @@ class TileProblem:
     entry: TileLayer | None = None
     objective: str = ""
     held: tuple[BufferEntry, ...] = ()
+    overlap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ def rebuild(schedule: Schedule, layer: str, tile_class: int | None = None, place
     what = f"{layer} on {arch.name}: tile class {number} ({_tiles(count[number])}), {extents}"
     found = rebuild_tile(entry, arch, model_by_name(schedule.cost_model), what, place)
     held = tuple(b for b in stack.buffers if b.what == "map")
-    return replace(found, others=others, objective=schedule.objective, held=held)
+    modes = _modes(stack, entry)
+    return replace(found, others=others, objective=schedule.objective, held=held, overlap=modes)
 
 
 def rebuild_tile(entry: TileLayer, arch: Arch, model: CostModel, what: str, place: str) -> TileProblem:
@@ -110,6 +113,11 @@ def rebuild_tile(entry: TileLayer, arch: Arch, model: CostModel, what: str, plac
         message = f"the mapping has more steps over {names} than the loop nest, which the cost model does not price"
         raise UsageError("CLI051", message, place=place, hint="only the model exact knows steps that do nothing")
     return TileProblem(nest, arch, mapping, model, what, "", entry)
+
+
+def _modes(stack: StackEntry, entry: TileLayer) -> str:
+    maps = dict.fromkeys([*(read.tensor for read in entry.reads), *(made.tensor for made in entry.makes)])
+    return ", ".join(f"{name} {stack.overlap_by_map[name]}" for name in maps if name in stack.overlap_by_map)
 
 
 def _with_room(arch: Arch, room_bits: dict[str, int]) -> Arch:

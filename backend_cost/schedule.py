@@ -330,11 +330,12 @@ class TileClassEntry:
 class StackEntry:
     """Layers that run depth-first together.
 
-    ``order`` of tiles is "rows" or "columns"; ``buffers`` stay in memories while the stack runs. Where a cache or the
-    weights lie in several memories, all are named. Tiles are the ``columns`` times the ``rows``. A whole map among the
-    buffers is handed over on chip: the stack that makes it and the next, which alone reads it, have the same buffer for
-    it. Each tile of the one writes its own part of the map; each tile of the other reads whole windows of it, and keeps
-    none of it in caches.
+    ``overlap`` is the mode of all maps, or "mixed": then ``overlap_by_map`` has that of each map, also of those of
+    which tiles share no positions. ``order`` of tiles is "rows" or "columns"; ``buffers`` stay in memories while the
+    stack runs. Where a cache or the weights lie in several memories, all are named. Tiles are the ``columns`` times the
+    ``rows``. A whole map among the buffers is handed over on chip: the stack that makes it and the next, which alone
+    reads it, have the same buffer for it. Each tile of the one writes its own part of the map; each tile of the other
+    reads whole windows of it, and keeps none of it in caches.
     """
 
     layers: tuple[str, ...]
@@ -358,6 +359,7 @@ class StackEntry:
     buffers: tuple[BufferEntry, ...] = ()
     columns: tuple[AxisEntry, ...] = ()
     rows: tuple[AxisEntry, ...] = ()
+    overlap_by_map: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,8 @@ def compile_command(
         typer.Option(
             metavar="MODE",
             help="What happens to positions that two tiles need: recompute them, keep those along rows "
-            "(h-cached), along columns (v-cached) or both (cached); auto tries all. Example: --overlap cached",
+            "(h-cached), along columns (v-cached) or both (cached); auto tries all, and one for each map. "
+            "Example: --overlap cached",
         ),
     ] = "auto",
     tile: Annotated[

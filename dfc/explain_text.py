@@ -35,6 +35,8 @@ def render_explanation(problem: TileProblem, found: Explanation, *, width: int =
     lines = [paint.bold(clean(problem.what)), *_labelled("cost model", found.model.name, width)]
     if problem.entry is not None and problem.entry.gap is not None:
         lines += _labelled("mapping", _proof(problem.entry.gap, clean(problem.objective)), width)
+    if problem.overlap:
+        lines += _labelled("overlap", clean(problem.overlap), width)
     if problem.others:
         lines += _labelled("other classes", f"{problem.others}; as class (tiles)", width)
     for sentence in _on_chip(problem):

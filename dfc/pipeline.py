@@ -93,7 +93,7 @@ class Request:
     @property
     def choice(self) -> StackChoice:
         """What may be chosen for stacks of which the constraints say nothing."""
-        return StackChoice(self.tile, self.overlaps, self.orders)
+        return StackChoice(self.tile, self.overlaps, self.orders, mixed=len(self.overlaps) > 1 and self.policy.fits)
 
 
 def parse_request(
@@ -271,6 +271,7 @@ class _Search:
                 self.pricer,
                 stack,
                 orders=self.choice(stack).orders,
+                pins=self.choice(stack).pins,
                 remainder_first=self.request.policy.remainder_first,
                 held=held,
                 bounds=self.bounds if self.request.policy.fits else None,
@@ -351,7 +352,7 @@ class _Search:
         if twin is not None and twin.looked and twin.candidates():
             search.follow(twin, self.request.objective)
         else:
-            search.explore(choice.overlaps, choice.tile, self.request.objective, limit)
+            search.explore(choice.overlaps, choice.tile, self.request.objective, limit, mixed=choice.mixed)
         return self.choices(search)
 
     def _unrolled(self, chosen: list[_Chosen]) -> list[_Chosen]:
@@ -510,7 +511,7 @@ def schedule_graph(
     chosen = search.run()
     priced: list[StackCost] = []
     for one in chosen:
-        plan = one.search.tiler.plan(one.candidate.tile, one.candidate.overlap, one.candidate.order)
+        plan = one.search.plan(one.candidate.tile, one.candidate.overlap, one.candidate.order)
         cost = pricer.price(plan, one.candidate.spatial, one.held)
         assert isinstance(cost, StackCost)
         priced.append(cost)

@@ -219,6 +219,7 @@ def _stacks(schedule: Schedule, width: int, paint: Paint) -> list[str]:
     return [
         *_section("Stacks: how they run", width, paint),
         *format_table(how, [Row(_how(i, s)) for i, s in stacks], width, paint),
+        *(line for i, s in stacks for line in _mixture(i, s, width)),
         *_section("Stacks: what they cost; gains are over one tile per stack, layer by layer", width, paint),
         *format_table(costs, [Row(_costs(i, s, scale)) for i, s in stacks], width, paint),
         *_handed(schedule.stacks, width, paint),
@@ -262,13 +263,25 @@ def _overlap(stack: StackEntry) -> str:
     return f"{clean(stack.overlap)}{' by columns' if stack.order == 'columns' else ''}"
 
 
+def _mixture(index: int, stack: StackEntry, width: int) -> list[str]:
+    """The modes of the maps of a stack that differ from what most of them have."""
+    if not stack.overlap_by_map:
+        return []
+    modes = list(stack.overlap_by_map.values())
+    usual = max(dict.fromkeys(modes), key=modes.count)
+    others = [f"{clean(name)} {clean(mode)}" for name, mode in stack.overlap_by_map.items() if mode != usual]
+    text = f"mixed in stack {index}: {', '.join(others)}; all other maps {clean(usual)}"
+    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
 def _caches(stack: StackEntry) -> str:
     """Where overlap along rows and columns is kept; along an axis that the tile spans there is none to keep.
 
     None is kept either where nothing overlaps, or where whole maps stay on chip.
     """
-    keeps_h = stack.tile[0] < stack.map[0] and stack.overlap in ("cached", "h-cached")
-    keeps_v = stack.tile[1] < stack.map[1] and stack.overlap in ("cached", "v-cached")
+    modes = {stack.overlap, *stack.overlap_by_map.values()}
+    keeps_h = stack.tile[0] < stack.map[0] and bool(modes & {"cached", "h-cached"})
+    keeps_v = stack.tile[1] < stack.map[1] and bool(modes & {"cached", "v-cached"})
     h, v = (clean(name) or "-" for name in (stack.h_cache_memory * keeps_h, stack.v_cache_memory * keeps_v))
     return "-" if h == v == "-" else f"{h}/{v}"
 

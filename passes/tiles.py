@@ -3,15 +3,18 @@
 Rows and columns do not mix: what a tile does along X depends on its column alone, along Y on its row alone. So one axis
 is analysed at a time, tile after tile, and tiles that behave alike along both axes form a class with a count.
 
-Along an axis on which the overlap is kept, a layer computes only positions that no earlier tile computed, and the
-positions that later tiles still need wait in a cache. Along an axis on which it is recomputed, it computes everything
-its consumers ask for. Regions are exact: padding, strides, dilation, branches of different lag and map borders all
-follow from the axis maps. Every map is computed as a whole, to its borders (section "Tiles" of docs/depth-first.md).
+Along an axis on which the overlap of a map is kept, only positions are computed that no earlier tile computed, and
+those that later tiles still need wait in a cache. Along an axis on which it is recomputed, everything is computed that
+its consumers ask for. They ask for what they compute themselves, so for the sake of a map that is kept nothing before
+it is computed again. Each map of a stack may have its own choice along each axis.
+
+Regions are exact: padding, strides, dilation, branches of different lag and map borders all follow from the axis maps.
+Every map is computed as a whole, to its borders (section "Tiles" of docs/depth-first.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -37,9 +40,51 @@ class Overlap(StrEnum):
             self in (Overlap.H_CACHED, Overlap.CACHED),
         )
 
+    @staticmethod
+    def keeping(x: bool, y: bool) -> Overlap:
+        """The mode that keeps columns (x), and rows (y)."""
+        return next(mode for mode in Overlap if mode.keeps == (False, y, x))
+
 
 #: all modes, the most hopeful first
 OVERLAPS = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A mode for each map of a stack by itself: its inputs and what its layers compute, in that order."""
+
+    modes: tuple[tuple[str, Overlap], ...]
+
+    @staticmethod
+    def made(modes: Mapping[str, Overlap]) -> Modes:
+        """These modes, or the one that all maps have."""
+        different = set(modes.values())
+        return Mixed(tuple(modes.items())) if len(different) > 1 else different.pop()
+
+    @property
+    def value(self) -> str:
+        """What all mixtures are called."""
+        return "mixed"
+
+    @property
+    def keeps(self) -> tuple[bool, bool, bool]:
+        """Per axis (t, y, x) whether overlap of any map is kept."""
+        keeps = [mode.keeps for _, mode in self.modes]
+        return False, any(k[Axis.Y] for k in keeps), any(k[Axis.X] for k in keeps)
+
+
+Modes = Overlap | Mixed
+
+
+def modes_of(overlap: Modes, maps: Iterable[str]) -> dict[str, Overlap]:
+    """The mode of each map."""
+    return dict.fromkeys(maps, overlap) if isinstance(overlap, Overlap) else dict(overlap.modes)
+
+
+def kept_maps(overlap: Modes, maps: Iterable[str], axis: Axis) -> frozenset[str]:
+    """The maps whose overlap is kept along an axis."""
+    return frozenset(name for name, mode in modes_of(overlap, maps).items() if mode.keeps[axis])
 
 
 class Order(StrEnum):
@@ -62,7 +107,7 @@ class TensorStep:
     stored: of those, how many later tiles still need: they go into the cache.
     waiting: how many positions the cache holds when this tile is done.
     left:   how many positions earlier tiles left in the cache for this one and later ones.
-    own:    of a stack's output, how many positions this tile hands out: the tiles share them out. Where overlap is
+    own:    of a stack's output, how many positions this tile hands out: the tiles share them out. Where its overlap is
             kept, those that it computes; else those that it must complete.
     """
 
@@ -163,7 +208,7 @@ class DepthFirstPlan:
 
     stack: Stack
     tile: tuple[int, int]
-    overlap: Overlap
+    overlap: Modes
     classes: tuple[TileClass, ...]
     order: Order = Order.ROWS
     remainder_first: bool = True
@@ -199,15 +244,15 @@ def edges(size: int, tile: int, *, remainder_first: bool = True) -> list[int]:
 
 
 class _AxisWalk:
-    """Walks the tiles of a stack along one axis."""
+    """Walks the tiles of a stack along one axis; ``kept`` maps keep their overlap."""
 
-    def __init__(self, graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool, remainder_first: bool):
+    def __init__(self, graph: Graph, stack: Stack, axis: Axis, tile: int, kept: Collection[str], remainder_first: bool):
         self.graph = graph
         self.stack = stack
         self.axis = axis
-        self.keep = keep
+        self.kept = kept
         self.layers = [graph.layers[i] for i in stack.layers]
-        self.names = [*stack.inputs, *dict.fromkeys(t for layer in self.layers for t in layer.outputs)]
+        self.names = maps_of(graph, stack)
         self.size = {name: graph.tensors[name].spatial[axis] for name in self.names}
         whole = self.size[stack.outputs[-1]]
         self.borders = edges(whole, min(tile, whole), remainder_first=remainder_first)
@@ -228,7 +273,7 @@ class _AxisWalk:
         for layer in reversed(self.layers):
             for name in layer.outputs:
                 needed[name] = self._without_gaps(needed[name], tile, done[name], self.size[name])
-                fresh[name] = self._fresh(needed[name], done[name])
+                fresh[name] = self._fresh(name, needed[name], done[name])
             span = fresh[layer.output]
             for source in layer.sources:
                 ask = source.maps[self.axis].needs(span, self.size[source.tensor])
@@ -236,7 +281,7 @@ class _AxisWalk:
         for name in self.stack.inputs:  # what a stride skips between tiles is fetched like what it skips within one
             if needed[name].size:
                 needed[name] = Interval(min(needed[name].lo, done[name]), needed[name].hi)
-            fresh[name] = self._fresh(needed[name], done[name])
+            fresh[name] = self._fresh(name, needed[name], done[name])
         return needed, fresh
 
     def _without_gaps(self, needed: Interval, tile: int, done: int, size: int) -> Interval:
@@ -248,8 +293,8 @@ class _AxisWalk:
         lo, hi = (needed.lo, needed.hi) if needed.size else (done, done)
         return Interval(min(lo, done), size if tile == self.tiles - 1 else hi)
 
-    def _fresh(self, needed: Interval, done: int) -> Interval:
-        if not self.keep:
+    def _fresh(self, name: str, needed: Interval, done: int) -> Interval:
+        if name not in self.kept:
             return needed
         lo = max(needed.lo, done)
         return Interval(lo, needed.hi) if needed.hi > lo else EMPTY
@@ -279,7 +324,7 @@ class _AxisWalk:
         for name, numbers in step.tensors:
             span, own = fresh[name], EMPTY
             if name in self.stack.outputs:
-                own = span if self.keep else self.own_part(name, tile)
+                own = span if name in self.kept else self.own_part(name, tile)
             yield name, MapSpan(span.lo, span.hi, span.hi - numbers.stored, own)
 
     def _read_spans(self, fresh: Mapping[str, Interval]) -> Iterator[tuple[ReadSpan, ...]]:
@@ -323,12 +368,13 @@ class _AxisWalk:
         tensors: list[tuple[str, TensorStep]] = []
         for name in self.names:
             stored = waiting = 0
-            if self.keep and name in later:
+            keep = name in self.kept
+            if keep and name in later:
                 end = max(before[name], fresh[name].hi)
                 waiting = max(0, end - later[name])
                 stored = max(0, end - max(later[name], fresh[name].lo)) if fresh[name].size else 0
-            left = max(0, before[name] - needs[name]) if self.keep and name in needs else 0
-            own = fresh[name].size if self.keep else self.own_part(name, tile).size
+            left = max(0, before[name] - needs[name]) if keep and name in needs else 0
+            own = fresh[name].size if keep else self.own_part(name, tile).size
             own = own if name in self.stack.outputs else 0
             tensors.append((name, TensorStep(fresh[name].size, stored, waiting, left, own)))
         reads: list[tuple[ReadStep, ...]] = []
@@ -337,8 +383,9 @@ class _AxisWalk:
             for source in layer.sources:
                 span = fresh[layer.output]
                 window = source.maps[self.axis].needs(span, self.size[source.tensor])
-                old = max(0, min(window.hi, before[source.tensor]) - window.lo) if self.keep else 0
-                kept = self._overlap(window, fresh[source.tensor], later.get(source.tensor)) if self.keep else 0
+                keep = source.tensor in self.kept
+                old = max(0, min(window.hi, before[source.tensor]) - window.lo) if keep else 0
+                kept = self._overlap(window, fresh[source.tensor], later.get(source.tensor)) if keep else 0
                 row.append(ReadStep(window.size, old, source.maps[self.axis].padding_before(span), kept))
             reads.append(tuple(row))
         return AxisStep(tuple(tensors), tuple(reads))
@@ -351,18 +398,26 @@ class _AxisWalk:
         return max(0, min(window.hi, fresh.hi) - max(window.lo, fresh.lo, later))
 
 
+def maps_of(graph: Graph, stack: Stack) -> list[str]:
+    """The maps of a stack: its inputs, then what its layers compute."""
+    return [*stack.inputs, *dict.fromkeys(t for i in stack.layers for t in graph.layers[i].outputs)]
+
+
 def axis_tiles(
-    graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool, *, remainder_first: bool = True
+    graph: Graph, stack: Stack, axis: Axis, tile: int, kept: Collection[str], *, remainder_first: bool = True
 ) -> AxisTiles:
-    """The tiles of ``tile`` output positions along one axis, gathered into distinct steps."""
-    return _AxisWalk(graph, stack, axis, tile, keep, remainder_first).walk()
+    """The tiles of ``tile`` output positions along one axis, gathered into distinct steps.
+
+    ``kept`` are the maps whose overlap is kept; that of the others is recomputed.
+    """
+    return _AxisWalk(graph, stack, axis, tile, kept, remainder_first).walk()
 
 
 def plan_spans(graph: Graph, plan: DepthFirstPlan, axis: Axis) -> list[TileSpans]:
     """The tiles of a plan along an axis, position by position."""
     size = plan.tile[0] if axis is Axis.X else plan.tile[1]
-    keep = plan.overlap.keeps[axis]
-    return _AxisWalk(graph, plan.stack, axis, size, keep, plan.remainder_first).spans()
+    kept = kept_maps(plan.overlap, maps_of(graph, plan.stack), axis)
+    return _AxisWalk(graph, plan.stack, axis, size, kept, plan.remainder_first).spans()
 
 
 class Tiler:
@@ -376,7 +431,8 @@ class Tiler:
         self.graph = graph
         self.stack = stack
         self.remainder_first = remainder_first
-        self._known: dict[tuple[Axis, int, bool], AxisTiles] = {}
+        self.maps = maps_of(graph, stack)
+        self._known: dict[tuple[Axis, int, frozenset[str]], AxisTiles] = {}
 
     @property
     def extents(self) -> tuple[int, int]:
@@ -384,19 +440,20 @@ class Tiler:
         spatial = self.graph.tensors[self.stack.outputs[-1]].spatial
         return spatial[Axis.X], spatial[Axis.Y]
 
-    def _axis(self, axis: Axis, tile: int, keep: bool) -> AxisTiles:
-        key = (axis, tile, keep)
+    def axis(self, axis: Axis, tile: int, overlap: Modes) -> AxisTiles:
+        """The tiles along one axis."""
+        kept = kept_maps(overlap, self.maps, axis)
+        key = (axis, tile, kept)
         if key not in self._known:
             first = self.remainder_first
-            self._known[key] = axis_tiles(self.graph, self.stack, axis, tile, keep, remainder_first=first)
+            self._known[key] = axis_tiles(self.graph, self.stack, axis, tile, kept, remainder_first=first)
         return self._known[key]
 
-    def plan(self, tile: tuple[int, int], overlap: Overlap, order: Order = Order.ROWS) -> DepthFirstPlan:
+    def plan(self, tile: tuple[int, int], overlap: Modes, order: Order = Order.ROWS) -> DepthFirstPlan:
         """The plan for tiles of (x, y) positions; larger tiles than the map are the map."""
         tile = (min(tile[0], self.extents[0]), min(tile[1], self.extents[1]))
-        keeps = overlap.keeps
-        x = self._axis(Axis.X, tile[0], keeps[Axis.X])
-        y = self._axis(Axis.Y, tile[1], keeps[Axis.Y])
+        x = self.axis(Axis.X, tile[0], overlap)
+        y = self.axis(Axis.Y, tile[1], overlap)
         classes: list[TileClass] = []
         for j, (step_y, rows) in enumerate(zip(y.steps, y.counts, strict=True)):
             for i, (step_x, columns) in enumerate(zip(x.steps, x.counts, strict=True)):

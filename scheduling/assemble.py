@@ -29,7 +29,7 @@ from dfc.backend_cost.schedule import (
 )
 from dfc.hwdsl import Arch, format_arch
 from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
-from dfc.passes.tiles import DepthFirstPlan, Order, plan_spans
+from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, plan_spans
 from dfc.scheduling.addresses import stacked
 from dfc.scheduling.copies import Copy
 from dfc.scheduling.engine import ClassCost, LayerRun, StackCost, StackPricer
@@ -216,7 +216,13 @@ class Assembler:
             buffers=tuple(self._buffer_entry(b, ()) for b in stack.stay),
             columns=tuple(self._axis_entries(stack.plan, Axis.X)),
             rows=tuple(self._axis_entries(stack.plan, Axis.Y)),
+            overlap_by_map=self._modes(stack.plan),
         )
+
+    @staticmethod
+    def _modes(plan: DepthFirstPlan) -> dict[str, str]:
+        """The modes of the maps of a plan that differ in mode."""
+        return {} if isinstance(plan.overlap, Overlap) else {name: mode.value for name, mode in plan.overlap.modes}
 
     def _lasting_memories(self, stack: StackCost) -> tuple[str, str, str]:
         """Where weights, the H cache and the V cache lie."""

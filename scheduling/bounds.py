@@ -199,14 +199,15 @@ class LayerBounds:
         return bits / top.write_bits_per_cycle * top.write_pj
 
     def plan_bound(self, plan: DepthFirstPlan, held: Collection[str]) -> tuple[float, float]:
-        """The same for a plan of a stack, with the positions that it computes again."""
+        """The same for a plan of a stack, with the positions that it computes or fetches again."""
         energy, cycles = self.stack_bound(plan.stack, held)
         for index in plan.stack.layers:
             again = plan.computed[self.graph.layers[index].output] - self.map_positions(index)
             energy += self._of(index)[1] * again
             cycles += self.position_cycles(index) * again
         streamed = self._streamed_by(plan) - self._streamed_bits(plan.stack.layers)
-        return energy + self.off_chip_pj(max(0, streamed), inwards=True), cycles
+        again_bits = sum(self._refetched_bits(t, plan) for t in plan.stack.inputs if t not in held)
+        return energy + self.off_chip_pj(max(0, streamed) + again_bits, inwards=True), cycles
 
     def _streamed_by(self, plan: DepthFirstPlan) -> int:
         """Bits of constants that all tiles together fetch beyond what has room on chip."""
@@ -216,6 +217,18 @@ class LayerBounds:
             names = ((i, self.graph.layers[i].output) for i in plan.stack.layers)
             found += tile.count * self._streamed_bits(i for i, t in names if x[t].fresh and y[t].fresh)
         return found
+
+    def _refetched_bits(self, tensor: str, plan: DepthFirstPlan) -> int:
+        """Bits of a stack's input that are fetched beyond the whole of it."""
+        fetched = 0
+        for tile in plan.classes:
+            x, y = (dict(step.tensors)[tensor].fresh for step in (tile.x, tile.y))
+            fetched += tile.count * x * y
+        spatial = self.graph.tensors[tensor].spatial
+        again = max(0, fetched - spatial[Axis.X] * spatial[Axis.Y])
+        users = [self.graph.layers[c] for c in self.graph.consumers[tensor] if c in plan.stack.layers]
+        sizes = MapSizes(self.graph, self.arch)
+        return min((sizes.read_bits(layer, tensor, again, 1) for layer in users), default=0)
 
 
 @cache

@@ -9,7 +9,8 @@ It reads the schedule alone, and shares no code with what placed the tensors: th
 5. maps live from the layer that makes them to the last that reads them;
 6. maps between stacks: what stays on chip has the same place in the stack that makes it and in the next, which alone
    reads it; what is fetched was left off chip before;
-7. caches are as large as their layout, and hold what tiles leave in them beside what they still read from them;
+7. caches are as large as their layout, hold what tiles leave in them beside what they still read from them, and are
+   those of the mode of their map;
 8. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
 
 What the file does not tell, and nothing here proves: which positions a tile reads and makes (it gives how many); so of
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from dfc.backend_cost.schedule import BufferEntry, Schedule, StackEntry
 from dfc.hwdsl import Arch, parse_arch
 from dfc.ir import Role
-from dfc.scheduling.check_caches import check_caches, check_cover
+from dfc.scheduling.check_caches import check_caches, check_cover, check_modes
 from dfc.scheduling.check_estimate import estimate
 from dfc.scheduling.check_handed import check_handed
 from dfc.scheduling.check_sums import check_sums
@@ -107,6 +108,7 @@ def _all(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator[Vio
         yield from _inside(stack.buffers, sizes, number, -1)
         yield from check_caches(stack, number)
         yield from check_cover(stack, number)
+        yield from check_modes(stack, number)
         yield from _lasting(stack, number)
     for place in places(schedule, arch):
         yield from _inside(place.tile.buffers, sizes, place.number, place.index)

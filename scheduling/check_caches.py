@@ -120,17 +120,56 @@ def whole_along(stack: StackEntry, name: str) -> int:
     )
 
 
+#: by mode, whether columns and rows that two tiles need are kept
+_KEEPS = {
+    "recompute": (False, False),
+    "h-cached": (True, False),
+    "v-cached": (False, True),
+    "cached": (True, True),
+}
+
+
+def _mode(stack: StackEntry, name: str) -> str:
+    return stack.overlap_by_map.get(name, "") if stack.overlap == "mixed" else stack.overlap
+
+
 def check_cover(stack: StackEntry, number: int) -> Iterator[Violation]:
     """Tiles make each map as a whole: each position once where overlap is kept, else at least once."""
     positions: dict[str, int] = {}
-    whole: dict[str, set[int]] = {}
+    lines: dict[str, tuple[int, int]] = {}  # the sums of all tiles' columns, and of their rows
+    whole: dict[str, set[tuple[int, int]]] = {}
     for index, _, made in _made(stack):
         if not made.fetched:
-            area = stack.tile_classes[index].count * made.extents[0] * made.extents[1]
-            positions[made.tensor] = positions.get(made.tensor, 0) + area
-            whole.setdefault(made.tensor, set()).add(made.map[0] * made.map[1])
-    once = stack.overlap == "cached" or stack.tiles == 1
+            (x, y), count = made.extents, stack.tile_classes[index].count
+            positions[made.tensor] = positions.get(made.tensor, 0) + count * x * y
+            before = lines.get(made.tensor, (0, 0))
+            lines[made.tensor] = before[0] + count * x, before[1] + count * y
+            whole.setdefault(made.tensor, set()).add(made.map)
+    columns, rows = (-(-stack.map[axis] // max(1, stack.tile[axis])) for axis in (0, 1))
     for name, area in positions.items():
-        if len(whole[name]) > 1 or area < max(whole[name]) or (once and area > max(whole[name])):
-            what = f"tiles make {area:,} positions of '{name}', which has {max(whole[name]):,}"
-            yield Violation(what, 0, number)
+        (width, height), keeps = max(whole[name]), _KEEPS.get(_mode(stack, name), (False, False))
+        once = all(keeps) or stack.tiles == 1
+        if len(whole[name]) > 1 or area < width * height or (once and area > width * height):
+            yield Violation(f"tiles make {area:,} positions of '{name}', which has {width * height:,}", 0, number)
+        for kept, what, found, most in zip(
+            keeps, ("columns", "rows"), lines[name], (width * rows, height * columns), strict=True
+        ):
+            if kept and found > most:
+                yield Violation(f"tiles make {what} of '{name}' again that they are said to keep", 0, number)
+
+
+def check_modes(stack: StackEntry, number: int) -> Iterator[Violation]:
+    """A map has caches only along the axes along which its mode keeps overlap."""
+    known = {made.tensor for _, _, made in _made(stack)}
+    for name in (*known, *stack.overlap_by_map):
+        mode = _mode(stack, name)
+        if mode not in _KEEPS or (name not in known and known):
+            yield Violation(f"nobody knows the overlap mode '{mode}' of '{name}'", 0, number)
+    for index, layer, made in _made(stack):
+        mode = _mode(stack, made.tensor)
+        for kept, what, bits in zip(
+            _KEEPS.get(mode, (True, True)), ("H cache", "V cache"), (made.h_cache_bits, made.v_cache_bits), strict=True
+        ):
+            if bits and not kept:
+                text = f"{bits:,} bits of '{made.tensor}' go into the {what}, and its mode is '{mode}'"
+                yield Violation(text, bits, number, index, layer)

@@ -16,7 +16,8 @@ from dfc.errors import RulesError, Span
 from dfc.hwdsl.diagnostics import closest
 from dfc.ir import Graph, Kind
 from dfc.passes.stacks import Stack, make_stack, stands_alone
-from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, Tiler
+from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, Tiler, maps_of
+from dfc.scheduling.mixed import overlapping
 
 T = TypeVar("T")
 
@@ -34,7 +35,8 @@ class StackBlock:
     """What a page says of one stack; None: nothing.
 
     first, last: names of its layers. tile: None in it leaves the tile open, whatever the command line says. overlap,
-    order: the modes and the orders that are left. on_chip: whether the map that it hands over stays on chip.
+    order: the modes and the orders that are left. on_chip: whether the map that it hands over stays on chip. maps:
+    modes of single maps, each by its own name or by that of the layer that makes it.
     """
 
     first: Given[str]
@@ -43,6 +45,7 @@ class StackBlock:
     overlap: Given[tuple[Overlap, ...]] | None = None
     order: Given[tuple[Order, ...]] | None = None
     on_chip: Given[bool] | None = None
+    maps: tuple[tuple[Given[str], Overlap], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,16 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class StackChoice:
-    """What may be chosen for a stack: a tile, or any; modes; orders."""
+    """What may be chosen for a stack: a tile, or any; modes; orders.
+
+    mixed: whether maps may differ in mode. pins: maps whose mode is fixed.
+    """
 
     tile: tuple[int, int] | None
     overlaps: tuple[Overlap, ...]
     orders: tuple[Order, ...]
+    mixed: bool = False
+    pins: Mapping[str, Overlap] = field(default_factory=dict[str, Overlap])
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class StackRules:
 
     must:    cuts at which a stack ends; never: cuts at which none does; ``where`` the page says so.
     on_chip: by cut, whether the map that is handed over there stays on chip.
-    blocks:  by the layers of a stack.
+    blocks:  by the layers of a stack; pins: modes of single maps, likewise.
     """
 
     must: frozenset[int] = frozenset()
@@ -77,6 +85,9 @@ class StackRules:
     on_chip: Mapping[int, Given[bool]] = field(default_factory=dict[int, Given[bool]])
     blocks: Mapping[tuple[int, ...], StackBlock] = field(default_factory=dict[tuple[int, ...], StackBlock])
     where: Mapping[int, Span] = field(default_factory=dict[int, Span])
+    pins: Mapping[tuple[int, ...], Mapping[str, Overlap]] = field(
+        default_factory=dict[tuple[int, ...], Mapping[str, Overlap]]
+    )
 
     def choice(self, stack: Stack, otherwise: StackChoice) -> StackChoice:
         """What the page leaves of a stack."""
@@ -87,6 +98,8 @@ class StackRules:
             block.tile.value if block.tile else otherwise.tile,
             block.overlap.value if block.overlap else otherwise.overlaps,
             block.order.value if block.order else otherwise.orders,
+            len(block.overlap.value) > 1 if block.overlap else otherwise.mixed,
+            self.pins[stack.layers],
         )
 
     def arranged(self, graph: Graph, stacks: Sequence[Stack]) -> list[Stack]:
@@ -115,18 +128,21 @@ def resolve(constraints: Constraints, graph: Graph) -> StackRules:
 
     Raises:
         RulesError: MAP042 unknown layers, MAP044 stacks that overlap, that a cut divides, or that end before they
-            begin, MAP045 layers that cannot share a stack, MAP047 the network's outputs on chip.
+            begin, and maps of other stacks, MAP045 layers that cannot share a stack, MAP047 the network's outputs on
+            chip.
     """
     blocks: dict[tuple[int, ...], StackBlock] = {}
     taken: dict[int, StackBlock] = {}
     where: dict[int, Span] = {}
     must: set[int] = set()
+    pins: dict[tuple[int, ...], Mapping[str, Overlap]] = {}
     on_chip: dict[int, Given[bool]] = {}
     for block in constraints.stacks:
         layers = _layers(block, graph)
         _apart(block, layers, taken, graph)
         _fusible(block, layers, graph)
         blocks[layers] = block
+        pins[layers] = dict(_pins(block, layers, graph))
         ends = {layers[0], layers[-1] + 1} - {0, len(graph.layers)}
         must |= ends
         where |= dict.fromkeys((*layers[1:], *ends), block.first.span)
@@ -144,7 +160,7 @@ def resolve(constraints: Constraints, graph: Graph) -> StackRules:
         if cut < len(graph.layers):
             must.add(cut)
             where.setdefault(cut, after.span)
-    return StackRules(frozenset(must), never, on_chip, blocks, where)
+    return StackRules(frozenset(must), never, on_chip, blocks, where, pins)
 
 
 def _index(named: Given[str], graph: Graph) -> int:
@@ -189,6 +205,27 @@ def _fusible(block: StackBlock, layers: Sequence[int], graph: Graph) -> None:
         raise RulesError("MAP045", message, span=block.first.span, hint=hint)
 
 
+def _pins(block: StackBlock, layers: Sequence[int], graph: Graph) -> Iterator[tuple[str, Overlap]]:
+    """Modes of single maps, by the maps' names."""
+    stack = make_stack(graph, layers)
+    here = {name: name for name in maps_of(graph, stack)} | {
+        graph.layers[i].name: graph.layers[i].output for i in layers
+    }
+    seen: set[str] = set()
+    for named, mode in block.maps:
+        if named.value not in here:
+            if named.value not in graph.tensors:
+                _index(named, graph)
+            message = f"the stack of line {block.first.span.line} neither makes nor reads '{named.value}'"
+            hint = "name a layer of this stack, or a map that it reads"
+            raise RulesError("MAP044", message, span=named.span, hint=hint)
+        if here[named.value] in seen:
+            message = f"the overlap of '{named.value}' stands here again"
+            raise RulesError("MAP044", message, span=named.span, hint="keep one of them")
+        seen.add(here[named.value])
+        yield here[named.value], mode
+
+
 def _handed_over(given: Given[bool], cut: int, graph: Graph) -> None:
     if given.value and cut == len(graph.layers):
         message = "the last stack hands nothing over: the network's outputs leave the chip"
@@ -221,6 +258,10 @@ def _without_effect(
         yield from ((block.tile, "the tile", why), (block.overlap, "the overlap", why), (block.order, "the order", why))
         return
     tiler = Tiler(graph, plan.stack)
+    shared = {name for name, _ in overlapping(graph, plan)}
+    for (named, mode), pinned in zip(block.maps, _pins(block, plan.stack.layers, graph), strict=True):
+        if pinned[0] not in shared:
+            yield Given(mode, named.span), f"the overlap of '{named.value}'", "no two tiles share positions of it"
     if plan.tiles == 1:
         yield block.overlap, "the overlap", "there is one tile"
         yield block.order, "the order", "there is one tile"

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 from dfc.backend_cost.page_text import PageReader, Token, read_page
 from dfc.errors import RulesError
 from dfc.hwdsl.diagnostics import closest, listing
-from dfc.passes.tiles import OVERLAPS, Order
+from dfc.passes.tiles import OVERLAPS, Order, Overlap
 from dfc.scheduling.constraints import Constraints, Given, StackBlock
 
 W = TypeVar("W", bound=str)
@@ -73,6 +73,8 @@ class _Parser(PageReader):
         start = self.here
         if not self.word(*_STATEMENTS):
             self.no_statement()
+        if start.text == "overlap" and self.word("of"):
+            return replace(block, maps=(*block.maps, *self.maps()))
         known = {"tile": block.tile, "overlap": block.overlap, "order": block.order, "output": block.on_chip}
         before = known[start.text]
         if before:
@@ -89,6 +91,15 @@ class _Parser(PageReader):
             return replace(block, order=Given(orders, self.span(start)))
         on_chip = self.on_chip()
         return replace(block, on_chip=Given(on_chip, self.span(start)))
+
+    def maps(self) -> list[tuple[Given[str], Overlap]]:
+        """Maps and the mode that they have."""
+        names = self.list(self.layer)
+        self.need(":", "a colon and a mode are expected", "write: overlap of LAYER, LAYER: recompute")
+        mode, *others = self.choice("mode", OVERLAPS)
+        if others:
+            self.fail("what is left open need not be named", "leave this line out", self.tokens[self.at - 1])
+        return [(name, mode) for name in names]
 
     def no_statement(self) -> NoReturn:
         if self.here.kind == "end" or self.here.text in ("stack", "cut"):

@@ -258,9 +258,10 @@ class NetworkStacks:
         alike = self.recall and stack.layers not in self.rules.blocks
         shape = structure(self.graph, stack, held) if alike else (stack.layers, tuple(held.items()))
         twin = self._explored.get(shape)
+        found: Sequence[Candidate]
         if twin is not None and twin.covers(None if known else limit):
             search.adopt(twin.search)
-            found = twin.candidates
+            found = [search.renamed(c) for c in twin.candidates]
         else:
             found = self.explore(search, None if known else limit)
             self._explored[shape] = _Explored(search, None if known else limit, found)

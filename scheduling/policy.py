@@ -43,6 +43,9 @@ class Policy:
             if block.order and not set(self.orders) & set(block.order.value):
                 message = "the reference walks tiles row by row"
                 raise RulesError("MAP046", message, span=block.order.span, hint=hint)
+            if block.maps and not self.fits:
+                message = "the reference has one mode for all maps of a stack"
+                raise RulesError("MAP046", message, span=block.maps[0][0].span, hint=hint)
             if block.on_chip and block.on_chip.value and not self.fits:
                 message = "the reference hands all maps over off chip"
                 raise RulesError("MAP046", message, span=block.on_chip.span, hint=hint)

@@ -1,5 +1,7 @@
 """Which tile and overlap mode each stack gets: one mode over a grid of tiles, others from the best of these on.
 
+In the end maps may differ in mode (``mixed.py``).
+
 Most plans are only looked at: their largest class of tiles is mapped, the rest estimated. The best are priced.
 
 Where the spatial unrolling is searched too, that is done for the best of these plans: it takes far longer than pricing
@@ -11,8 +13,8 @@ least of each stack, and the least product is found on the combined frontier of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from operator import itemgetter
 from typing import TypeVar
@@ -20,10 +22,11 @@ from typing import TypeVar
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.passes.stacks import Stack, stands_alone
-from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, Tiler
+from dfc.passes.tiles import DepthFirstPlan, Mixed, Modes, Order, Overlap, Tiler, modes_of
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.engine import StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.mixed import MixedModes
 from dfc.scheduling.partition_types import Limit
 from dfc.scheduling.placement import Held
 
@@ -54,7 +57,7 @@ class Candidate:
     """A priced tile and mode of a stack, and who decided the spatial unrolling."""
 
     tile: tuple[int, int]
-    overlap: Overlap
+    overlap: Modes
     energy_pj: float
     latency_cycles: int
     spatial: Spatial = Spatial.PREFER
@@ -93,8 +96,12 @@ class StackSearch:
         remainder_first: bool = True,
         held: Held | None = None,
         bounds: LayerBounds | None = None,
+        pins: Mapping[str, Overlap] | None = None,
     ):
-        """``held`` maps that cross the stack's border stay on chip; without ``bounds`` no plan is ruled out."""
+        """``held`` maps that cross the stack's border stay on chip; without ``bounds`` no plan is ruled out.
+
+        ``pins`` are modes of single maps that the user has fixed, in all plans.
+        """
         self.pricer = pricer
         self.stack = stack
         self.tiler = Tiler(pricer.graph, stack, remainder_first=remainder_first)
@@ -102,10 +109,11 @@ class StackSearch:
         self.orders = orders
         self.held = held or {}
         self.bounds = bounds
+        self.pins = pins or {}
         self.limit: Limit | None = None
         self.pruned = 0
         self.priced = 0
-        self.found: dict[tuple[tuple[int, int], Overlap, Spatial, Order], Candidate | Infeasible] = {}
+        self.found: dict[tuple[tuple[int, int], Modes, Spatial, Order], Candidate | Infeasible] = {}
         self.looked: dict[_Key, Candidate | None] = {}
         #: of plans that were ruled out, what they cost at least
         self.outlooks: dict[_Key, Candidate] = {}
@@ -117,10 +125,16 @@ class StackSearch:
         """The tile that is the whole map."""
         return self.tiler.extents
 
+    def plan(self, tile: tuple[int, int], overlap: Modes, order: Order) -> DepthFirstPlan:
+        """The plan for a tile size and mode; maps that the user has pinned have their own."""
+        if self.pins:
+            overlap = Mixed.made({**modes_of(overlap, self.tiler.maps), **self.pins})
+        return self.tiler.plan(tile, overlap, order)
+
     def price(
         self,
         tile: tuple[int, int],
-        overlap: Overlap,
+        overlap: Modes,
         spatial: Spatial = Spatial.PREFER,
         order: Order | None = None,
     ) -> Candidate | Infeasible:
@@ -132,11 +146,11 @@ class StackSearch:
         tile = (min(tile[0], self.whole[0]), min(tile[1], self.whole[1]))
         key = (tile, overlap, spatial, order)
         if key not in self.found:
-            cost = self.pricer.price(self.tiler.plan(tile, overlap, order), spatial, self.held)
+            cost = self.pricer.price(self.plan(tile, overlap, order), spatial, self.held)
             self._keep(key, cost)
         return self.found[key]
 
-    def _keep(self, key: tuple[tuple[int, int], Overlap, Spatial, Order], cost: StackCost | Infeasible) -> None:
+    def _keep(self, key: tuple[tuple[int, int], Modes, Spatial, Order], cost: StackCost | Infeasible) -> None:
         tile, overlap, spatial, order = key
         self.priced += 1
         if isinstance(cost, StackCost):
@@ -148,12 +162,21 @@ class StackSearch:
     def adopt(self, twin: StackSearch) -> None:
         """Take over what was looked at and priced of a stack of the same structure."""
         self.looked = dict(twin.looked)
-        for key, candidate in twin.found.items():
-            if isinstance(candidate, Candidate):
-                self.found.setdefault(key, candidate)
+        for found in twin.found.values():
+            if isinstance(found, Candidate):
+                mine = self.renamed(found)
+                self.found.setdefault((mine.tile, mine.overlap, mine.spatial, mine.order), mine)
 
-    def _hopeless(self, plan: DepthFirstPlan, known: Sequence[Candidate]) -> bool:
+    def renamed(self, candidate: Candidate) -> Candidate:
+        """A candidate of a stack of the same structure, with the names of this one's maps."""
+        if isinstance(candidate.overlap, Overlap):
+            return candidate
+        modes = (mode for _, mode in candidate.overlap.modes)
+        return replace(candidate, overlap=Mixed(tuple(zip(self.tiler.maps, modes, strict=True))))
+
+    def hopeless(self, plan: DepthFirstPlan) -> bool:
         """Whether a plan costs more than a known one, or than it may, by what its layers cost at least."""
+        known = self.candidates()
         if self.bounds is None or plan.tile == self.whole:
             return False
         return self._useless(self.bounds.plan_bound(plan, self.held), known)
@@ -175,9 +198,9 @@ class StackSearch:
             priced = [c for c in self.candidates() if c.tile == tile]
             self.looked[key] = priced[0] if priced else None
         if key not in self.looked:
-            plan = self.tiler.plan(tile, overlap, key[2])
+            plan = self.plan(tile, overlap, key[2])
             self.looked[key] = None
-            if self._hopeless(plan, self.candidates()):
+            if self.hopeless(plan):
                 self.pruned += 1
                 return None
             outlook = self._outlook(key, plan)
@@ -222,13 +245,13 @@ class StackSearch:
             self.outlooks[key] = Candidate(plan.tile, plan.overlap, energy, int(cycles), Spatial.PREFER, plan.order)
         return self.outlooks[key]
 
-    def tell(self, tile: tuple[int, int], overlap: Overlap, order: Order, how: str = "") -> None:
+    def tell(self, tile: tuple[int, int], overlap: Modes, order: Order, how: str = "") -> None:
         """Report progress."""
         if self.progress:
             by = " by columns" if order is Order.COLUMNS else ""
             self.progress(f"{tile[0]}x{tile[1]} {overlap.value}{by}{', ' if how else ''}{how}")
 
-    def _other_orders(self, tiles: Iterable[tuple[int, int]], overlap: Overlap, spatial: Spatial) -> None:
+    def _other_orders(self, tiles: Iterable[tuple[int, int]], overlap: Modes, spatial: Spatial) -> None:
         """The same tiles in the other orders, where the order matters: something is kept, and neither axis is whole."""
         for tile in tiles:
             if any(overlap.keeps) and tile[0] < self.whole[0] and tile[1] < self.whole[1]:
@@ -246,12 +269,21 @@ class StackSearch:
         tile: tuple[int, int] | None,
         objective: Objective,
         limit: Limit | None = None,
+        *,
+        mixed: bool = False,
     ) -> None:
         """Price what the user left open: modes in ``overlaps``, and tiles unless one is given.
 
-        With a ``limit`` that what it finds must keep, the grid of tiles is coarser.
+        With a ``limit`` that what it finds must keep, the grid of tiles is coarser. ``mixed``: maps may differ in mode.
         """
         self.limit = limit
+        self._explore(overlaps, tile, objective, limit)
+        if mixed and self.bounds is not None:
+            MixedModes(self, objective).run()
+
+    def _explore(
+        self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective, limit: Limit | None
+    ) -> None:
         if tile is not None:
             for overlap in overlaps:
                 self.price(tile, overlap)
@@ -281,12 +313,12 @@ class StackSearch:
         best = self._best_looks(objective)[:1]
         return not any(self.limit.allows(c.energy_pj / _HOPE, c.latency_cycles / _HOPE) for c in best)
 
-    def _settle(self, key: tuple[tuple[int, int], Overlap, Spatial, Order]) -> None:
+    def _settle(self, key: tuple[tuple[int, int], Modes, Spatial, Order]) -> None:
         """Price a plan, unless it turns out meanwhile that it is of no use."""
         tile, overlap, spatial, order = key
         if key in self.found:
             return
-        plan = self.tiler.plan(tile, overlap, order)
+        plan = self.plan(tile, overlap, order)
         known = self.candidates()
 
         def hopeless(energy_pj: float, cycles: float) -> bool:
@@ -302,8 +334,7 @@ class StackSearch:
         stride = self._grid_stride(len(xs) * len(ys), coarse=coarse)
         grid = [(x, y) for y in ys[::stride] for x in xs[::stride] if (x, y) != self.whole]
         outlooks = {
-            tile: self._outlook(self._key(tile, overlap), self.tiler.plan(tile, overlap, self.orders[0]))
-            for tile in grid
+            tile: self._outlook(self._key(tile, overlap), self.plan(tile, overlap, self.orders[0])) for tile in grid
         }
         for tile in sorted(grid, key=lambda tile: score(outlooks[tile], objective)):
             self._look(tile, overlap)
@@ -371,15 +402,15 @@ class StackSearch:
             stride += 1
         return stride
 
-    def _descend(self, overlap: Overlap, spatial: Spatial, objective: Objective) -> None:
+    def _descend(self, overlap: Modes, spatial: Spatial, objective: Objective) -> None:
         """From the mode's best grid point to neighbouring tile sizes for as long as one is better."""
         xs, ys = (halvings(n) for n in self.whole)
-        mine = [c for c in self.candidates() if c.overlap is overlap and c.spatial is spatial]
+        mine = [c for c in self.candidates() if c.overlap == overlap and c.spatial is spatial]
         if not mine:
             return
         mine.sort(key=lambda c: score(c, objective))
         self._other_orders([c.tile for c in mine[:_TURNED]], overlap, spatial)
-        mine = [c for c in self.candidates() if c.overlap is overlap and c.spatial is spatial]
+        mine = [c for c in self.candidates() if c.overlap == overlap and c.spatial is spatial]
         best = min(mine, key=lambda c: score(c, objective))
         overall = min(self.candidates(), key=lambda c: score(c, objective))
         if score(best, objective) > _BEHIND * score(overall, objective):

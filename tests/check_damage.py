@@ -429,6 +429,24 @@ def miscounted(schedule: Schedule, rng: random.Random) -> Found | None:
     return replace(schedule, stacks=(*schedule.stacks[:s], stack, *schedule.stacks[s + 1 :])), "tiles"
 
 
+def remoded(schedule: Schedule, rng: random.Random) -> Found | None:
+    """A map that is kept along an axis is said not to be."""
+    s = rng.randrange(len(schedule.stacks))
+    stack = schedule.stacks[s]
+    made = [m for c in stack.tile_classes for run in c.layers for m in run.makes]
+    kept = [m.tensor for m in made if m.h_cache_bits or m.v_cache_bits]
+    if not kept:
+        return None
+    name = rng.choice(kept)
+    every = {m.tensor: stack.overlap_by_map.get(m.tensor, stack.overlap) for m in made}
+    bits = [m for m in made if m.tensor == name]
+    wrong = ["recompute"] + ["v-cached"] * any(m.h_cache_bits for m in bits)
+    modes = {t: m for t, m in every.items() if m != "mixed"} | {name: rng.choice(wrong)}
+    new = replace(stack, overlap="mixed", overlap_by_map=modes)
+    stacks = (*schedule.stacks[:s], new, *schedule.stacks[s + 1 :])
+    return replace(schedule, stacks=stacks), f"{modes[name]} for {every[name]} of {name}"
+
+
 DAMAGES: dict[str, Callable[[Schedule, random.Random], Found | None]] = {
     "moved": moved,
     "shrunk": shrunk,
@@ -443,4 +461,5 @@ DAMAGES: dict[str, Callable[[Schedule, random.Random], Found | None]] = {
     "rereading": rereading,
     "miscounted": miscounted,
     "rehanded": rehanded,
+    "remoded": remoded,
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from graph_builder import Builder
 from hypothesis import strategies as st
 
 from dfc.ir import EMPTY, Axis, Graph, Interval
+from dfc.passes.stacks import cut_after
+from dfc.passes.tiles import Mixed, Modes, Overlap
 
 Region = tuple[Interval, Interval, Interval]  # (t, y, x)
 Draw = st.DrawFn
@@ -51,6 +53,21 @@ def without_dead_ends(graph: Graph) -> Graph:
     layers = tuple(layer for layer in graph.layers if layer.output in wanted)
     tensors = {n: t for n, t in graph.tensors.items() if n in wanted or n in graph.inputs}
     return replace(graph, layers=layers, tensors=tensors)
+
+
+def page_of(graph: Graph, modes: Sequence[Mapping[str, Overlap]]) -> str:
+    """A page of constraints that gives each map of each stack of a network a mode."""
+    lines: list[str] = []
+    for stack, mine in zip(cut_after(graph, []), modes, strict=True):
+        first, last = (graph.layers[stack.layers[end]].name for end in (0, -1))
+        lines += [f'stack "{first}" to "{last}" {{', *(f'overlap of "{t}": {mode}' for t, mode in mine.items()), "}"]
+    return "\n".join(lines)
+
+
+def mixtures(maps: list[str]) -> st.SearchStrategy[Modes]:
+    """A mode for each map by itself."""
+    drawn = st.lists(st.sampled_from(Overlap), min_size=len(maps), max_size=len(maps))
+    return drawn.map(lambda modes: Mixed.made(dict(zip(maps, modes, strict=True))))
 
 
 Step = Callable[[Draw, Builder, str, list[str]], str]

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 from graph_builder import Builder
-from graph_strategies import random_cnn
+from graph_strategies import mixtures, random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +46,7 @@ def handed(graph: Graph, arch: Arch, stack: Stack) -> dict[str, HeldMap]:
 def test_no_plan_costs_less_than_its_bound(model: CostModel, policy: Policy) -> None:
     met: Counter[str] = Counter()
 
-    @settings(max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=32, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(
         random_cnn(max_steps=5),
         st.sampled_from(CHIPS),
@@ -54,8 +54,9 @@ def test_no_plan_costs_less_than_its_bound(model: CostModel, policy: Policy) -> 
         st.integers(1, 9),
         st.sampled_from(list(Overlap)),
         st.sampled_from(list(Order)),
+        st.data(),
     )
-    def check(graph: Graph, chip: str, x: int, y: int, overlap: Overlap, order: Order) -> None:
+    def check(graph: Graph, chip: str, x: int, y: int, overlap: Overlap, order: Order, data: st.DataObject) -> None:
         graph = PassManager(default_pipeline(), verify=True).run(graph)
         arch = load_arch(chip)
         cache = MappingCache(arch, Objective.ENERGY, model)
@@ -66,7 +67,9 @@ def test_no_plan_costs_less_than_its_bound(model: CostModel, policy: Policy) -> 
                 continue
             if order not in policy.orders:
                 order = Order.ROWS
-            plan = Tiler(graph, stack, remainder_first=policy.remainder_first).plan((x, y), overlap, order)
+            tiler = Tiler(graph, stack, remainder_first=policy.remainder_first)
+            own = policy.fits and data.draw(st.booleans())  # a mode for each map
+            plan = tiler.plan((x, y), data.draw(mixtures(tiler.maps)) if own else overlap, order)
             cost = pricer.price(plan)
             if isinstance(cost, Infeasible):
                 met["infeasible"] += 1

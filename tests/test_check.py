@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import cache
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from check_damage import DAMAGES, damaged
 from cli_helpers import HW, Cli, chain
 from example_models import build
-from graph_strategies import random_cnn
+from graph_strategies import page_of, random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nest_strategies import Case, cases
@@ -39,10 +40,13 @@ from dfc.frontend import import_model
 from dfc.hwdsl import library, load_arch
 from dfc.ir import Dim, Graph
 from dfc.passes import PassManager, default_pipeline
+from dfc.passes.stacks import cut_after
+from dfc.passes.tiles import OVERLAPS, maps_of
 from dfc.pipeline import compile as compile_model
 from dfc.pipeline import parse_request, schedule_graph
 from dfc.scheduling.check import check_schedule
 from dfc.scheduling.check_held import held_by
+from dfc.scheduling.constraints_text import parse_constraints
 
 MODELS = Path(__file__).parents[1] / "examples" / "models"
 
@@ -59,7 +63,10 @@ def scheduled(graph: Graph, hw: str, tile: str, overlap: str = "auto", **options
 
     model = ModelInfo(graph.name, "net.onnx", "0", infos(graph.inputs), infos(graph.outputs))
     objective, stacks = options.pop("objective", "energy"), options.pop("stacks", "auto")
+    page = options.pop("constraints", "")
     request = parse_request(objective, overlap, tile, stacks, **options)  # type: ignore[arg-type]
+    if page:
+        request = replace(request, constraints=parse_constraints(page))
     return Schedule.from_json(schedule_graph(graph, load_arch(hw), request, model).to_json())
 
 
@@ -173,6 +180,15 @@ def test_what_a_mapping_keeps_is_what_the_simulator_holds(case: Case) -> None:
 # --- what is damaged
 
 
+def mixed_sample() -> Schedule:
+    """Each map of a network with a mode of its own."""
+    graph = prepared(import_model(build("rectangular"), name="rectangular", base_dir=None))
+    modes = [dict(zip(maps_of(graph, stack), cycle(OVERLAPS), strict=False)) for stack in cut_after(graph, [])]
+    found = scheduled(graph, "meta_proto_df", "11x5", "cached", order="rows", constraints=page_of(graph, modes))
+    assert "mixed" in [s.overlap for s in found.stacks]
+    return found
+
+
 @cache
 def samples() -> tuple[Schedule, ...]:
     fsrcnn = compile_model(MODELS / "fsrcnn.onnx", "meta_proto_df", tile="60x72", overlap="cached", order="rows")
@@ -185,6 +201,7 @@ def samples() -> tuple[Schedule, ...]:
         scheduled(block, "edge_tpu_like_df", "9x9", "cached", order="columns"),
         scheduled(separable, "ascend_like_df", "7x7", "v-cached"),
         scheduled(block, "meta_proto_df", "9x9", "cached", stacks="each"),
+        mixed_sample(),
     )
 
 

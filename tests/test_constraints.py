@@ -6,6 +6,7 @@ import json
 import re
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_helpers import HW, Cli, chain
@@ -14,13 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dfc
+from dfc.backend_cost.cost_model import EXACT
 from dfc.errors import RulesError
+from dfc.hwdsl import load_arch
 from dfc.ir import Graph
 from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import Order, Overlap
 from dfc.pipeline import import_graph
+from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.constraints import resolve
 from dfc.scheduling.constraints_text import load_constraints, parse_constraints
+from dfc.scheduling.network import NetworkStacks
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,6 +67,9 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         ("stack a { output chip }", "MAP041", "1:18", "output on chip, or output off chip"),
         ("stack a { output on }", "MAP041", "1:21", "'chip' is expected"),
         ("stack a { order rows\n order rows }", "MAP044", "2:2", "stands here again, after line 1"),
+        ("stack a { overlap of b recompute }", "MAP041", "1:24", "write: overlap of LAYER"),
+        ("stack a { overlap of b: auto }", "MAP041", "1:25", "leave this line out"),
+        ("stack a { overlap of b: keep }", "MAP041", "1:25", "one of auto, cached, h-cached"),
         ("stack \x1b { }", "MAP041", "1:7", "unexpected '?'"),
     ],
 )
@@ -131,6 +139,9 @@ def network() -> Graph:
         ("stack NAME0 to NAME1 { }\nstack NAME1 { }", "MAP044", "2:7", "in the stack of line 1 already"),
         ("stack NAME0 to NAME1 { }\ncut after NAME0", "MAP044", "2:11", "or end the stack of line 1 there"),
         ("stack NAME1 to NAME3 { }", "MAP045", "1:7", "end one stack before it"),
+        ("stack NAME0 to NAME1 { overlap of nobody: cached }", "MAP042", "1:37", "no layer 'nobody'"),
+        ("stack NAME0 to NAME1 { overlap of NAME3: cached }", "MAP044", "1:37", "neither makes nor reads"),
+        ("stack NAME0 { overlap of NAME0, NAME0: cached }", "MAP044", "1:35", "stands here again"),
         ("stack NAME3 to NAME4 { output on chip }", "MAP047", "1:24", "leave this line out"),
     ],
 )
@@ -164,6 +175,34 @@ def test_a_sequence_is_cut_where_the_page_says(data: st.DataObject) -> None:
     assert [i for s in stacks for i in s.layers] == list(range(8))
     assert tuple(range(first, last + 1)) in [s.layers for s in stacks]
     assert after <= {s.layers[-1] for s in stacks}
+
+
+def unused(*_: object) -> Any:
+    raise AssertionError("nothing is priced here")
+
+
+def test_places_are_those_that_the_page_leaves() -> None:
+    """Of a map that may stay on chip, where stacks meet after layers 0, 1 and 2."""
+    b = Builder()
+    x = b.input(3, 12, 12)
+    for _ in range(4):
+        x = b.conv(x, 4)
+    graph, arch = b.graph(x), load_arch(HW)
+    a, c, d, e = (layer.name for layer in graph.layers)
+    page = f"stack {a} {{ output on chip }} stack {c} {{ output off chip }} stack {d} to {e} {{ }}"
+    rules = resolve(parse_constraints(page), graph)
+    first = rules.arranged(graph, cut_after(graph, []))
+    bounds = LayerBounds(graph, arch, EXACT, any_lanes=False)
+    stacks = NetworkStacks(bounds, first, unused, unused, hand_over=True, fixed=False, rules=rules)
+    assert [stacks.cuts[n] for n in range(4)] == [0, 1, 2, 4]
+    on, off = list(stacks.places(1)), list(stacks.places(2))
+    assert on and 0 not in on
+    assert off == [0]
+    stacks.check_places()
+    none = NetworkStacks(bounds, first, unused, unused, hand_over=False, fixed=False, rules=rules)
+    with pytest.raises(RulesError) as caught:
+        none.check_places()
+    assert caught.value.code == "MAP047"
 
 
 # --- what it leaves to choose
@@ -214,12 +253,34 @@ def test_the_page_comes_before_the_options_and_they_before_nothing(model: Path, 
         assert cli("check", "out").code == 0
 
 
+def test_single_maps_have_the_mode_that_the_page_says(model: Path, cli: Cli) -> None:
+    """Also in the report, in dfc explain, and to the eyes of the checker."""
+    (cli.folder / "net.stacks").write_text(
+        "stack conv1 to conv4 { tile 4x4 overlap cached overlap of conv2: recompute overlap of x: h-cached }"
+    )
+    result = cli("compile", model, "--hw", HW, "-o", "out", "--constraints", "net.stacks", "--no-progress")
+    (stack,) = json.loads((cli.folder / "out" / "schedule.json").read_text())["stacks"]
+    assert stack["overlap"] == "mixed"
+    assert stack["overlap_by_map"] == {
+        "x": "h-cached",
+        "m1": "cached",
+        "m2": "recompute",
+        "m3": "cached",
+        "y": "cached",
+    }
+    assert "  mixed in stack 0: x h-cached, m2 recompute; all other maps cached\n" in result.out
+    assert "  overlap        m1 cached, m2 recompute\n" in cli("explain", "out", "--layer", "conv2").out
+    assert cli("check", "out").code == 0
+    caches = {(b["what"], b["name"]) for b in stack["buffers"] if "cache" in b["what"]}
+    assert caches == {("H cache", "x"), *((f"{c} cache", m) for c in "HV" for m in ("m1", "m3"))}
+
+
 def test_what_has_no_effect_is_noted(model: Path, tmp_path: Path) -> None:
     page = tmp_path / "net.stacks"
     page.write_text(
         "cut after conv4\n"
         "stack conv1 to conv2 {\n overlap cached\n order rows\n tile 99x99 }\n"
-        "stack conv3 {\n order rows\n tile 12x4\n overlap cached }\n"
+        "stack conv3 {\n order rows\n tile 12x4\n overlap cached overlap of conv3: recompute }\n"
         "stack conv4 { output off chip }"
     )
     notes = [n for n in dfc.compile(model, HW, constraints=page).notes if "no effect" in n]
@@ -227,6 +288,7 @@ def test_what_has_no_effect_is_noted(model: Path, tmp_path: Path) -> None:
         "net.stacks, line 1: this cut has no effect, as the network ends there",
         "net.stacks, line 3: the overlap has no effect, as there is one tile",
         "net.stacks, line 4: the order has no effect, as there is one tile",
+        "net.stacks, line 9: the overlap of 'conv3' has no effect, as no two tiles share positions of it",
         "net.stacks, line 7: the order has no effect, as there is one row or column of tiles",
         "net.stacks, line 10: the output's place has no effect, as the network ends there",
     ]
@@ -238,6 +300,7 @@ def test_what_has_no_effect_is_noted(model: Path, tmp_path: Path) -> None:
         ("stack conv1 to conv3 { }", ("--stacks", "conv2"), "MAP046", "--stacks conv2 cuts after layer 'conv2'"),
         ("cut after conv1", ("--stacks", "one"), "MAP046", "--stacks one does not cut after layer 'conv1'"),
         ("stack conv2 { order columns }", ("--reproduce", "defines"), "MAP046", "row by row"),
+        ("stack conv2 { overlap of conv2: cached }", ("--reproduce", "defines"), "MAP046", "one mode for all maps"),
         ("stack conv2 { output on chip }", ("--reproduce", "defines"), "MAP046", "off chip"),
         ("cut after conv1\nstack conv3 { tile 6 }", (), "MAP043", "not '6'"),
     ],

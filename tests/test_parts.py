@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from itertools import product
 
-from graph_strategies import random_cnn
+from graph_strategies import mixtures, random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dfc.ir import Axis, Graph
 from dfc.passes.stacks import cut_after
-from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, TileClass, Tiler, _AxisWalk
+from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, TileClass, Tiler, _AxisWalk, kept_maps, maps_of
 from dfc.scheduling.parts import LineBuffer, TileParts, line_buffers
 
+#: one mode for all maps, or (None) one for each
+MODES = st.none() | st.sampled_from(Overlap)
 SLOW = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def plans(graph: Graph, tile: tuple[int, int], overlap: Overlap, order: Order) -> list[DepthFirstPlan]:
-    return [Tiler(graph, s, remainder_first=False).plan(tile, overlap, order) for s in cut_after(graph, [])]
+def plans(
+    graph: Graph, tile: tuple[int, int], overlap: Overlap | None, order: Order, data: st.DataObject
+) -> list[DepthFirstPlan]:
+    """A plan for each stack of the network; without a mode, each map has its own."""
+    tilers = [Tiler(graph, s, remainder_first=False) for s in cut_after(graph, [])]
+    return [tiler.plan(tile, overlap or data.draw(mixtures(tiler.maps)), order) for tiler in tilers]
 
 
 def areas(tile: TileClass, name: str) -> tuple[int, int]:
@@ -25,11 +31,11 @@ def areas(tile: TileClass, name: str) -> tuple[int, int]:
 
 
 @SLOW
-@given(
-    random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), st.sampled_from(list(Overlap)), st.sampled_from(Order)
-)
-def test_parts_are_all_of_it(graph: Graph, x: int, y: int, overlap: Overlap, order: Order) -> None:
-    for plan in plans(graph, (x, y), overlap, order):
+@given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), MODES, st.sampled_from(Order), st.data())
+def test_parts_are_all_of_it(
+    graph: Graph, x: int, y: int, overlap: Overlap | None, order: Order, data: st.DataObject
+) -> None:
+    for plan in plans(graph, (x, y), overlap, order, data):
         buffers = line_buffers(graph, plan)
         for tile in plan.classes:
             parts = TileParts(graph, plan, tile)
@@ -51,9 +57,11 @@ def test_parts_are_all_of_it(graph: Graph, x: int, y: int, overlap: Overlap, ord
 
 
 @SLOW
-@given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), st.sampled_from(list(Overlap)))
-def test_outputs_are_handed_out_once_by_tiles_that_have_them(graph: Graph, x: int, y: int, overlap: Overlap) -> None:
-    for plan in plans(graph, (x, y), overlap, Order.ROWS):
+@given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), MODES, st.data())
+def test_outputs_are_handed_out_once_by_tiles_that_have_them(
+    graph: Graph, x: int, y: int, overlap: Overlap | None, data: st.DataObject
+) -> None:
+    for plan in plans(graph, (x, y), overlap, Order.ROWS, data):
         for name in plan.stack.outputs:
             handed = 0
             for tile in plan.classes:
@@ -69,7 +77,8 @@ class Steps:
 
     def __init__(self, graph: Graph, plan: DepthFirstPlan, axis: Axis, name: str):
         size = dict(zip((Axis.X, Axis.Y), plan.tile, strict=True))[axis]
-        walk = _AxisWalk(graph, plan.stack, axis, size, True, False)
+        kept = kept_maps(plan.overlap, maps_of(graph, plan.stack), axis)
+        walk = _AxisWalk(graph, plan.stack, axis, size, kept, False)
         done = dict.fromkeys(walk.names, 0)
         self.fresh: list[range] = []
         self.needed: list[range] = []
@@ -82,11 +91,11 @@ class Steps:
         self.stored: list[list[int]] = []
         for tile, made in enumerate(self.fresh):
             later = [n.start for n in self.needed[tile + 1 :] if len(n)]
-            self.stored.append([p for p in made if later and p >= min(later)])
+            self.stored.append([p for p in made if name in kept and later and p >= min(later)])
 
     def old(self, tile: int) -> list[int]:
         """What a tile reads that earlier ones computed."""
-        first = self.fresh[tile].start if len(self.fresh[tile]) else 1 << 30
+        first = self.fresh[tile].start if len(self.fresh[tile]) else 1 << 30  # what is made again counts as new
         return [p for p in self.needed[tile] if p < first and any(p in made for made in self.fresh[:tile])]
 
 
@@ -118,10 +127,12 @@ class Rings:
 
 
 @SLOW
-@given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), st.sampled_from(Order))
-def test_line_buffers_hold_what_is_read(graph: Graph, x: int, y: int, order: Order) -> None:
-    """Everything cached: positions go into their slots tile by tile, and still lie there when later tiles read them."""
-    for plan in plans(graph, (x, y), Overlap.CACHED, order):
+@given(random_cnn(head=False), st.integers(1, 7), st.integers(1, 7), MODES, st.sampled_from(Order), st.data())
+def test_line_buffers_hold_what_is_read(
+    graph: Graph, x: int, y: int, overlap: Overlap | None, order: Order, data: st.DataObject
+) -> None:
+    """Positions go into their slots tile by tile, and still lie there when later tiles read them."""
+    for plan in plans(graph, (x, y), overlap, order, data):
         first, second = order.axes
         for name, (along, across) in line_buffers(graph, plan).items():
             a, b = Steps(graph, plan, first, name), Steps(graph, plan, second, name)

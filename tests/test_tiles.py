@@ -6,13 +6,13 @@ from collections import Counter
 from itertools import pairwise
 from math import prod
 
-from graph_strategies import random_cnn
+from graph_strategies import mixtures, random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dfc.ir import Axis, AxisMap, Graph
 from dfc.passes.stacks import Stack, cut_after, make_stack
-from dfc.passes.tiles import Overlap, Tiler, edges
+from dfc.passes.tiles import DepthFirstPlan, Overlap, Tiler, axis_tiles, edges, maps_of, modes_of
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -28,7 +28,9 @@ def touched(source: AxisMap, out: set[int], size: int) -> set[int]:
     return set(range(min(found), max(found) + 1)) if found else set()
 
 
-def slow_axis(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> list[dict[str, tuple[int, ...]]]:
+def slow_axis(
+    graph: Graph, stack: Stack, axis: Axis, tile: int, kept: frozenset[str]
+) -> list[dict[str, tuple[int, ...]]]:
     """Per tile and tensor: (computed, reads by layer...) by brute force over positions."""
     layers = [graph.layers[i] for i in stack.layers]
     size = {t: graph.tensors[t].spatial[axis] for t in graph.tensors}
@@ -50,18 +52,18 @@ def slow_axis(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> 
             if need[out]:  # and without gaps
                 need[out] |= set(range(min(need[out]))) - have[out]
             span = set(range(min(need[out]), max(need[out]) + 1)) if need[out] else set()
-            fresh[out] = span - have[out] if keep else span
+            fresh[out] = span - have[out] if out in kept else span
             row: list[int] = []
             for s in layer.sources:
                 window = touched(s.maps[axis], fresh[out], size[s.tensor])
                 need[s.tensor] |= window
-                row += [len(window), len(window & have[s.tensor]) if keep else 0]
+                row += [len(window), len(window & have[s.tensor]) if s.tensor in kept else 0]
             reads[f"reads {layer.name}"] = tuple(row)
         for t in stack.inputs:
             if need[t]:
                 need[t] |= set(range(min(need[t]))) - have[t]
             span = set(range(min(need[t]), max(need[t]) + 1)) if need[t] else set()
-            fresh[t] = span - have[t] if keep else span
+            fresh[t] = span - have[t] if t in kept else span
         for t, span in fresh.items():
             have[t] |= span
         rows.append({t: (len(span),) for t, span in fresh.items()} | reads)
@@ -71,8 +73,8 @@ def slow_axis(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> 
     return rows
 
 
-def ours_axis(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> Counter[str]:
-    plan = Tiler(graph, stack)._axis(axis, tile, keep)
+def ours_axis(graph: Graph, stack: Stack, axis: Axis, tile: int, kept: frozenset[str]) -> Counter[str]:
+    plan = axis_tiles(graph, stack, axis, tile, kept)
     found: Counter[str] = Counter()
     for step, count in zip(plan.steps, plan.counts, strict=True):
         row: dict[str, tuple[int, ...]] = {t: (s.fresh,) for t, s in step.tensors}
@@ -83,39 +85,46 @@ def ours_axis(graph: Graph, stack: Stack, axis: Axis, tile: int, keep: bool) -> 
 
 
 @SLOW
-@given(random_cnn(head=False), st.integers(1, 7), st.sampled_from([Axis.X, Axis.Y]), st.booleans())
-def test_steps_equal_the_slow_walk(graph: Graph, tile: int, axis: Axis, keep: bool) -> None:
+@given(random_cnn(head=False), st.integers(1, 7), st.sampled_from([Axis.X, Axis.Y]), st.data())
+def test_steps_equal_the_slow_walk(graph: Graph, tile: int, axis: Axis, data: st.DataObject) -> None:
+    """Also where each map has its own choice."""
     for stack in cut_after(graph, []):
-        slow = Counter(repr(sorted(row.items())) for row in slow_axis(graph, stack, axis, tile, keep))
-        assert ours_axis(graph, stack, axis, tile, keep) == slow
+        maps = maps_of(graph, stack)
+        for kept in (frozenset(maps), frozenset[str](), frozenset(data.draw(st.sets(st.sampled_from(maps))))):
+            slow = Counter(repr(sorted(row.items())) for row in slow_axis(graph, stack, axis, tile, kept))
+            assert ours_axis(graph, stack, axis, tile, kept) == slow
+
+
+def work(plan: DepthFirstPlan) -> Counter[str]:
+    """Positions that all tiles compute, per map."""
+    found: Counter[str] = Counter()
+    for c in plan.classes:
+        for (t, sx), (_, sy) in zip(c.x.tensors, c.y.tensors, strict=True):
+            found[t] += c.count * sx.fresh * sy.fresh
+    return found
 
 
 @SLOW
-@given(random_cnn(head=False), st.integers(1, 6), st.integers(1, 6), st.sampled_from(list(Overlap)))
-def test_plan_invariants(graph: Graph, x: int, y: int, overlap: Overlap) -> None:
+@given(random_cnn(head=False), st.integers(1, 6), st.integers(1, 6), st.none() | st.sampled_from(Overlap), st.data())
+def test_plan_invariants(graph: Graph, x: int, y: int, mode: Overlap | None, data: st.DataObject) -> None:
+    """With one mode for all maps, or one for each."""
     for stack in cut_after(graph, []):
         tiler = Tiler(graph, stack)
+        overlap = mode or data.draw(mixtures(tiler.maps))
         plan = tiler.plan((x, y), overlap)
         width, height = tiler.extents
         assert plan.tiles == prod(-(-n // min(t, n)) for n, t in ((width, x), (height, y)))
         assert [c.first for c in plan.classes].count(True) == 1
-        computed = {t: 0 for t, _ in plan.classes[0].x.tensors}
-        for c in plan.classes:
-            for (t, sx), (_, sy) in zip(c.x.tensors, c.y.tensors, strict=True):
-                computed[t] += c.count * sx.fresh * sy.fresh
+        computed = work(plan)
         for t in stack.outputs:
             area = graph.tensors[t].spatial[Axis.X] * graph.tensors[t].spatial[Axis.Y]
             assert computed[t] >= area
-        if overlap is Overlap.CACHED:  # nothing is computed twice
-            for t, n in computed.items():
-                assert n <= graph.tensors[t].spatial[Axis.X] * graph.tensors[t].spatial[Axis.Y]
-        recompute = tiler.plan((x, y), Overlap.RECOMPUTE)
-        again = sum(
-            c.count * sx.fresh * sy.fresh
-            for c in recompute.classes
-            for (_, sx), (_, sy) in zip(c.x.tensors, c.y.tensors, strict=True)
-        )
-        assert again >= sum(computed.values())
+        for t, mine in modes_of(overlap, tiler.maps).items():
+            if mine is Overlap.CACHED:  # nothing is computed twice
+                assert computed[t] <= graph.tensors[t].spatial[Axis.X] * graph.tensors[t].spatial[Axis.Y]
+        least, most = (work(tiler.plan((x, y), o)) for o in (Overlap.CACHED, Overlap.RECOMPUTE))
+        for t, n in computed.items():
+            assert least[t] <= n <= most[t]
 
 
 @SLOW

@@ -17,6 +17,7 @@ from dfc.backend_cost.schedule import ModelInfo, Schedule, TensorInfo
 from dfc.hwdsl import Arch, library, load_arch
 from dfc.ir import Graph
 from dfc.pipeline import import_graph, parse_request, schedule_graph
+from dfc.scheduling.constraints import Constraints
 
 Draw = st.DrawFn
 
@@ -222,7 +223,9 @@ requests = st.builds(
 )
 
 
-def compiled(model: Path, arch: Arch, asked: Asked, graph: Graph | None = None) -> Schedule:
+def compiled(
+    model: Path, arch: Arch, asked: Asked, graph: Graph | None = None, constraints: Constraints | None = None
+) -> Schedule:
     """The schedule of a model file, as read from its text."""
     graph = graph or import_graph(model)
 
@@ -233,6 +236,7 @@ def compiled(model: Path, arch: Arch, asked: Asked, graph: Graph | None = None) 
     info = ModelInfo(graph.name, model.name, digest, infos(graph.inputs), infos(graph.outputs))
     tile = f"{asked.tile[0]}x{asked.tile[1]}"
     request = parse_request("energy", asked.overlap, tile, asked.stacks, order=asked.order)
+    request = replace(request, constraints=constraints or Constraints())
     return Schedule.from_json(schedule_graph(graph, arch, request, info).to_json())
 
 
