@@ -19,6 +19,7 @@ from dfc.cli_causal import causal_command
 from dfc.cli_figure import app as figure_commands
 from dfc.cli_opt import opt_command
 from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
+from dfc.cli_verify import ScheduleFile, check_command, schema_command, verify_command
 from dfc.errors import DfcError, MlirError, UsageError
 
 if TYPE_CHECKING:
@@ -80,10 +81,6 @@ _InputShape = Annotated[
         help="Give an input a shape; the name may be left out where there is one input. "
         "Example: --input-shape 1,3,224,224",
     ),
-]
-_Schedule = Annotated[
-    Path,
-    typer.Argument(metavar="SCHEDULE", help="A schedule.json, or the folder that holds one.", show_default=False),
 ]
 _OrNest = Annotated[
     Path,
@@ -411,7 +408,7 @@ def hw_command(
 
 @app.command("report", epilog=_EPILOG, short_help="Print the report of a schedule again.")
 def report_command(
-    schedule: _Schedule,
+    schedule: ScheduleFile,
     layers: _Layers = True,
 ) -> None:
     """Print the report of a schedule that was compiled earlier.
@@ -428,91 +425,9 @@ def report_command(
     say(render(found, width=terminal_width(), layers=layers, paint=paint_of(sys.stdout)))
 
 
-@app.command("check", epilog=_EPILOG, short_help="Prove that all that a schedule keeps in memories fits.")
-def check_command(schedule: _Schedule) -> None:
-    """Check a schedule by itself: all that is alive at once has room, nothing overlaps, and the sums add up.
-
-    Example:  dfc check resnet18.dfc
-    """
-    from dfc.backend_cost.schedule import Schedule
-    from dfc.check_text import render_check
-    from dfc.cli_values import schedule_file
-    from dfc.files import read_text
-    from dfc.scheduling.check import check_schedule
-
-    path = schedule_file(schedule)
-    found = check_schedule(Schedule.from_json(read_text(path), str(path)), str(path))
-    say(render_check(found, width=terminal_width(), paint=paint_of(sys.stdout)))
-    if found.violations and found.asked:
-        count = len(found.violations)
-        message = f"{count} {'thing does' if count == 1 else 'things do'} not hold that the schedule says"
-        hint = "compile the model again; if dfc wrote the file as it is, please report it"
-        raise UsageError("CLI064", message, place=str(path), hint=hint)
-
-
-@app.command("verify", epilog=_EPILOG, short_help="Execute a schedule, and compare with ONNX Runtime.")
-def verify_command(
-    schedule: _Schedule,
-    model: Annotated[
-        Path,
-        typer.Option(
-            metavar="MODEL",
-            help="The network that the schedule was compiled from. Example: --model resnet18.onnx",
-            show_default=False,
-        ),
-    ],
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of random inputs. Example: --seed 7")] = 0,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Inputs by name in a .npz file of NumPy, in place of random ones. Example: --inputs image.npz",
-        ),
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Execute only N rows of tiles of each stack, chosen at random, for large networks. "
-            "Example: --sample 2",
-        ),
-    ] = None,
-) -> None:
-    """Execute a schedule's file tile by tile on memories of the chip's sizes, and compare with ONNX Runtime.
-
-    Example:  dfc verify resnet18.dfc --model resnet18.onnx
-    """
-    from dfc.backend_cost.schedule import Schedule
-    from dfc.cli_values import read_arrays, schedule_file
-    from dfc.execution.verify import verify
-    from dfc.files import read_text
-    from dfc.verify_text import render_verification
-
-    path = schedule_file(schedule)
-    found = verify(
-        Schedule.from_json(read_text(path), str(path)),
-        model,
-        place=str(path),
-        seed=seed,
-        inputs=None if inputs is None else read_arrays(inputs),
-        sample=sample,
-    )
-    say(render_verification(found, width=terminal_width(), paint=paint_of(sys.stdout)))
-    if found.findings:
-        hint = "compile the model again; if dfc wrote the file as it is, please report it"
-        raise UsageError("CLI085", "the schedule does not compute the network as it says", place=str(path), hint=hint)
-
-
-@app.command("schema", epilog=_EPILOG, short_help="Print the JSON Schema of schedules.")
-def schema_command() -> None:
-    """Print the JSON Schema (draft 2020-12) of schedule.json, for tools that take schedules on.
-
-    Example:  dfc schema > schedule.schema.json
-    """
-    from dfc.backend_cost.schedule_schema import schema_text
-
-    say(schema_text())
+app.command("check", epilog=_EPILOG, short_help="Prove that all that a schedule keeps in memories fits.")(check_command)
+app.command("verify", epilog=_EPILOG, short_help="Execute a schedule, and compare with ONNX Runtime.")(verify_command)
+app.command("schema", epilog=_EPILOG, short_help="Print the JSON Schema of schedules.")(schema_command)
 
 
 @app.command("explain", epilog=_EPILOG, short_help="Show how a layer runs, and what limits it.")

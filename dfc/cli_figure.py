@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfc.cli_output import diagnose, status
+from dfc.cli_verify import ScheduleFile
 from dfc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dfc.figure_memory import TileMemories
     from dfc.figure_tile import TileRegions
     from dfc.figures import Sweep, Sweeper, Value
-    from dfc.pipeline import Request
+    from dfc.request import Request
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {
@@ -63,9 +64,6 @@ _Objective = Annotated[
 _Bind = Annotated[list[str] | None, typer.Option("--bind", metavar="NAME=SIZE", help="As in dfc compile.")]
 _InputShape = Annotated[
     list[str] | None, typer.Option("--input-shape", metavar="[NAME:]SIZES", help="As in dfc compile.")
-]
-_Schedule = Annotated[
-    Path, typer.Argument(metavar="SCHEDULE", help="A schedule.json, or the folder with one.", show_default=False)
 ]
 _Stack = Annotated[
     int | None, typer.Option("--stack", metavar="N", help="From 1 on; that of most layers unless given.")
@@ -191,7 +189,7 @@ def architectures_command(
 
 @app.command("memory", short_help="What lies where in memories while a tile of a schedule runs.")
 def memory_command(
-    schedule: _Schedule,
+    schedule: ScheduleFile,
     out: _Out = Path("figures"),
     stack: _Stack = None,
     tile_class: _TileClass = None,
@@ -218,7 +216,7 @@ def memory_command(
 
 @app.command("tile", short_help="What a tile of a schedule computes of each map, and what earlier tiles left of it.")
 def tile_command(
-    schedule: _Schedule,
+    schedule: ScheduleFile,
     out: _Out = Path("figures"),
     stack: _Stack = None,
     tile_class: _TileClass = None,
@@ -341,7 +339,7 @@ def _prepare(out: Path, kind: str, *, data_only: bool) -> None:
 def _request(
     objective: str, stacks: str, cost_model: str | None, reproduce: str | None, baselines: str = "auto"
 ) -> Request:
-    from dfc.pipeline import parse_request
+    from dfc.request import parse_request
 
     return parse_request(objective, "auto", "auto", stacks, cost_model, reproduce=reproduce, baselines=baselines)
 

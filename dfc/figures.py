@@ -20,7 +20,8 @@ from dfc.errors import InfeasibleError
 from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph, Role
 from dfc.passes.tiles import Overlap
-from dfc.pipeline import Request, choose_stacks, model_info, schedule_graph
+from dfc.pipeline import choose_stacks, model_info, schedule_graph
+from dfc.request import Request
 from dfc.scheduling.baselines import (
     MODES,
     BestOneSize,

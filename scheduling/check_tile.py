@@ -215,7 +215,9 @@ def _weights(place: Place, run: TileLayer, nest: NestEntry, layers: dict[str, La
         need = operand.bits
         for name in operand.dims:
             need *= nest.sizes.get(name, 1)
-        need = max(need, layers[run.layer].weight_bits if run.layer in layers else 0)
+        layer = layers.get(run.layer)
+        if layer is not None:  # a transposed one's loops count taps that some of its phases do not have
+            need = layer.weight_bits if layer.op == "conv_transpose" else max(need, layer.weight_bits)
         have = place.bits("weights", run.layer, memory, place.step[run.layer])
         if have < need:
             what = f"its weights are {need:,} bits, {have:,} stay there"

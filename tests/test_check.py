@@ -43,7 +43,8 @@ from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import OVERLAPS, maps_of
 from dfc.pipeline import compile as compile_model
-from dfc.pipeline import parse_request, schedule_graph
+from dfc.pipeline import schedule_graph
+from dfc.request import parse_request
 from dfc.scheduling.check import check_schedule
 from dfc.scheduling.check_held import held_by
 from dfc.scheduling.constraints_text import parse_constraints

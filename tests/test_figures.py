@@ -33,7 +33,8 @@ from dfc.figures import (
 )
 from dfc.hwdsl import load_arch
 from dfc.passes.tiles import Overlap
-from dfc.pipeline import import_graph, parse_request
+from dfc.pipeline import import_graph
+from dfc.request import parse_request
 
 MODEL = Path(__file__).parent.parent / "examples" / "models" / "fsrcnn_unpadded.onnx"
 POINTS = reference.load("fsrcnn_meta_108.json.gz", "DFC_REFERENCE_POINTS")["points"]

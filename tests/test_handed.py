@@ -15,8 +15,9 @@ from graph_builder import Builder
 from dfc.backend_cost.schedule import ModelInfo, Schedule, TensorInfo
 from dfc.hwdsl import load_arch
 from dfc.ir import Graph
-from dfc.pipeline import parse_request, schedule_graph
+from dfc.pipeline import schedule_graph
 from dfc.report import render
+from dfc.request import parse_request
 from dfc.scheduling.check import check_schedule
 from dfc.scheduling.constraints_text import parse_constraints
 

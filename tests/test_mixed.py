@@ -29,7 +29,8 @@ from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import OVERLAPS, Mixed, Order, Overlap, TileClass, maps_of, modes_of
-from dfc.pipeline import import_graph, parse_request, schedule_graph
+from dfc.pipeline import import_graph, schedule_graph
+from dfc.request import parse_request
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.check import check_schedule
 from dfc.scheduling.constraints_text import parse_constraints

@@ -24,7 +24,8 @@ from dfc.backend_cost.simulate_compare import compare
 from dfc.errors import DfcError
 from dfc.explain_text import render_explanation
 from dfc.hwdsl import load_arch
-from dfc.pipeline import parse_request, schedule_graph
+from dfc.pipeline import schedule_graph
+from dfc.request import parse_request
 
 ROOT = Path(__file__).parent.parent
 NEST = ROOT / "examples" / "nests" / "conv3x3.json"

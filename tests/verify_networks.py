@@ -16,7 +16,8 @@ from networks.builder import NetBuilder
 from dfc.backend_cost.schedule import ModelInfo, Schedule, TensorInfo
 from dfc.hwdsl import Arch, library, load_arch
 from dfc.ir import Graph
-from dfc.pipeline import import_graph, parse_request, schedule_graph
+from dfc.pipeline import import_graph, schedule_graph
+from dfc.request import parse_request
 from dfc.scheduling.constraints import Constraints
 
 Draw = st.DrawFn
