@@ -37,6 +37,7 @@ from dfc.request import Request, parse_request
 from dfc.scheduling.assemble import Assembler, Tally, baseline, handed_notes, proof_note
 from dfc.scheduling.baselines import Wanted, add_baselines
 from dfc.scheduling.bounds import LayerBounds
+from dfc.scheduling.check_estimate import misfit_notes
 from dfc.scheduling.check_sums import check_sums
 from dfc.scheduling.constraints import Constraints, StackChoice, StackRules, idle_constraints, resolve
 from dfc.scheduling.constraints_text import load_constraints
@@ -413,6 +414,8 @@ def schedule_graph(
         priced.append(cost)
     schedule = _assemble(pricer, priced, search.whole(chosen), request, model, search)
     schedule = replace(schedule, notes=(*schedule.notes, *handed_notes(schedule, search.off_chip(chosen))))
+    if not request.policy.fits:
+        schedule = replace(schedule, notes=(*schedule.notes, *misfit_notes(schedule, arch)))
     report = partial(search.report, chosen[-1].search)
     return add_baselines(schedule, pricer, request.policy, request.objective, request.baselines, report)
 

@@ -8,7 +8,11 @@ from dfc.backend_cost.schedule import Schedule, StackEntry, TileClassEntry, Tile
 from dfc.hwdsl import Arch
 from dfc.scheduling.check_caches import position_bits, whole_along
 from dfc.scheduling.check_held import NoNestError, held_by
-from dfc.scheduling.check_tile import Peak, Violation
+from dfc.scheduling.check_tile import Peak, Violation, worse
+from dfc.units import sizes
+
+#: stacks and memories that are named in notes
+_MOST_NOTES = 4
 
 
 def estimate(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator[Violation]:
@@ -35,6 +39,20 @@ def estimate(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator
                         what = f"at least {bits:,} bits would be alive at once, of {memory.size_bits:,}"
                         worst[memory.name] = Violation(what, over, number, index, run.layer, memory.name)
         yield from worst.values()
+
+
+def misfit_notes(schedule: Schedule, arch: Arch) -> tuple[str, ...]:
+    """For a schedule's notes: which stacks would not fit in which memory, the worst first."""
+    size_bits = {m.name: m.size_bits for m in arch.memories}
+    found = sorted(estimate(schedule, arch, {}), key=worse)
+    notes = [
+        f"the rules of '{schedule.policy}' do not ask that everything fits, and stack {v.stack} would not: "
+        f"{' of '.join(sizes(size_bits[v.memory] + v.over_bits, size_bits[v.memory]))} in {v.memory} at layer {v.layer}"
+        for v in found[:_MOST_NOTES]
+    ]
+    if len(found) > _MOST_NOTES:
+        notes.append(f"{len(found) - _MOST_NOTES} more memories of stacks would not do: dfc check lists them")
+    return tuple(notes)
 
 
 def _lasting(stack: StackEntry) -> dict[str, int]:

@@ -303,3 +303,6 @@ def test_of_the_reference_it_says_where_it_would_not_fit(cli: Cli) -> None:
         assert (found.code, found.err) == (0, "")
         assert found.out.startswith(f"fsrcnn on {HW}: {verdict}\n")
         assert "the rules of 'defines' do not ask" in " ".join(found.out.split())
+        notes = [n for n in Schedule.from_json(Path("out/schedule.json").read_text()).notes if "would not" in n]
+        assert len(notes) == found.out.count("\n  - ")
+        assert all("of 64 KiB in lb_io at layer map1" in note for note in notes)
