@@ -141,12 +141,18 @@ def test_ctrl_c_before_there_is_a_schedule_leaves_nothing(cli: Cli, monkeypatch:
     assert not (cli.folder / "net.dfc").exists()
 
 
+#: modules whose commands print
+COMMANDS = ("cli", "cli_verify", "cli_causal", "cli_opt")
 INTERRUPTED: dict[str, list[str]] = {
     "compile": ["net.onnx", "--hw", HW, "-o", "again", "--no-progress"],
     "import": ["net.onnx"],
     "hw": [HW],
     "report": ["out"],
     "check": ["out"],
+    "verify": ["out", "--model", "net.onnx"],
+    "schema": [],
+    "causal": ["net.onnx", "-o", "streaming.onnx", "--time-axis", "H"],
+    "opt": ["graph.mlir"],
     "explain": ["out", "--layer", "conv1"],
     "simulate": ["out", "--layer", "conv1"],
     "cache": [],
@@ -160,7 +166,9 @@ def test_ctrl_c_is_said_in_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     def interrupted(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dfc.cli.say", interrupted)
+    cli("import", "net.onnx", "--emit", "mlir", "-o", "graph.mlir")
+    for module in COMMANDS:
+        monkeypatch.setattr(f"dfc.{module}.say", interrupted)
     assert set(INTERRUPTED) == {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
     for command, arguments in INTERRUPTED.items():
         assert cli(command, *arguments) == Result(130, "", "interrupted\n"), command
