@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from check_damage import DAMAGES, damaged
 from cli_helpers import HW, Cli, chain
+from effort import share
 from example_models import build
 from graph_strategies import page_of, random_cnn
 from hypothesis import HealthCheck, given, settings
@@ -75,7 +76,7 @@ def scheduled(graph: Graph, hw: str, tile: str, overlap: str = "auto", **options
 
 
 @pytest.mark.slow
-@settings(max_examples=35, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=share(35, 2), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     random_cnn(),
     st.sampled_from(library()),
@@ -160,7 +161,7 @@ def walked_bits(view: OperandWalk, level: int) -> int:
     return most * (view.operand.partial_bits if partial else view.operand.bits)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=share(150, 2), deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases(most=600))
 def test_what_a_mapping_keeps_is_what_the_simulator_holds(case: Case) -> None:
     """Never less; and no more where all lanes work in all steps, nothing is padded, and windows have no gaps."""

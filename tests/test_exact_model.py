@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from effort import share
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from nest_examples import memory
 from nest_strategies import Case, cases
@@ -29,7 +30,7 @@ def test_words_equal_the_simulators() -> None:
     seen: Counter[str] = Counter()
 
     @seed(20)
-    @settings(max_examples=2200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=share(2200), deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(cases())
     def check(case: Case) -> None:
         tables, batch = tables_of(case.nest, case.arch, case.mapping, EXACT)
@@ -46,8 +47,8 @@ def test_words_equal_the_simulators() -> None:
         seen["sums come back"] += any(w > 0 for (o, lv, mv), w in theirs.items() if mv is Move.WRITE_DOWN and o == 0)
 
     check()
-    assert seen["cases"] >= 2000
-    assert min(seen.values()) > 100, seen
+    assert seen["cases"] >= share(2000)
+    assert min(seen.values()) > share(100), seen
 
 
 @pytest.mark.slow
@@ -75,7 +76,7 @@ def test_cycles_follow_the_simulators(record_testsuite_property: Callable[[str, 
 
     for number in (21, 22):
         every = settings(
-            max_examples=1100,
+            max_examples=share(1100),
             deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
@@ -88,7 +89,7 @@ def test_cycles_follow_the_simulators(record_testsuite_property: Callable[[str, 
     text += f", optimistic by more than 5 %: {optimistic:.2%}, worst {-error.min():.1%}"
     print(text)
     record_testsuite_property("exact_cycles", text)
-    assert len(error) > 2000
+    assert len(error) > share(2000)
     assert np.median(np.abs(error)) <= 0.02
     assert within >= 0.95
     assert optimistic <= 0.015, "too often optimistic"

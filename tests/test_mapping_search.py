@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import reference
 from brute_force import MOST, Best, Priced, TooManyError, count, factors, fits, listable, orders, price_all, price_one
+from effort import share
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from nest_strategies import Problem, problems
@@ -24,7 +25,7 @@ from dfc.backend_cost.tables import build_tables
 from dfc.hwdsl.arch import Arch
 from dfc.ir import N_DIMS
 
-BLOCKS = 10
+BLOCKS = share(10, 3)
 SEEDS = 5  # per block
 #: of one seed: up to ten, hypothesis draws each problem afresh; beyond, it would vary earlier ones
 PROBLEMS = 10

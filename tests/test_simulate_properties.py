@@ -8,6 +8,7 @@ from itertools import product
 from math import ceil, prod
 
 import pytest
+from effort import share
 from hypothesis import HealthCheck, given, settings
 from nest_strategies import Case, cases
 
@@ -18,7 +19,7 @@ from dfc.ir import Role
 pytestmark = pytest.mark.slow
 
 some = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=share(100, 2), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
