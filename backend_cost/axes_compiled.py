@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-
 import numpy as np
 
 from dfc.backend_cost.grid import Floats
+from dfc.backend_cost.native import load
 
-
-def _load() -> ModuleType | None:
-    try:
-        return import_module("dfc.backend_cost._axes")
-    except ImportError:  # installed without a compiler
-        return None
-
-
-_native = _load()
+_native = load("_axes")
 COMPILED = _native is not None
 
 

@@ -9,23 +9,14 @@ minima spread along the axes. ``_chains.c`` is the same, compiled; what stands h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import product
-from types import ModuleType
 
 import numpy as np
 
+from dfc.backend_cost.native import load
 from dfc.backend_cost.tables import Floats, Ints
 
-
-def _load() -> ModuleType | None:
-    try:
-        return import_module("dfc.backend_cost._chains")
-    except ImportError:  # installed without a compiler
-        return None
-
-
-_native = _load()
+_native = load("_chains")
 COMPILED = _native is not None
 
 _State = tuple[int, ...]

@@ -6,24 +6,14 @@ and where energies do not simply add up.
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-
 import numpy as np
 
 from dfc.backend_cost.mapping_cost import TooSmall
 from dfc.backend_cost.mapping_energy import NODES, LeastEnergy
 from dfc.backend_cost.mapping_space import MappingSpace, Region, path_columns
+from dfc.backend_cost.native import load
 
-
-def _load() -> ModuleType | None:
-    try:
-        return import_module("dfc.backend_cost._least")
-    except ImportError:  # installed without a compiler
-        return None
-
-
-_native = _load()
+_native = load("_least")
 COMPILED = _native is not None
 
 

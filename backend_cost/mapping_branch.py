@@ -7,7 +7,6 @@ docs/mapping-search.md explains the bound.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -17,20 +16,13 @@ from dfc.backend_cost.mapping_branch_plain import Best, PlainProblem, PlainSearc
 from dfc.backend_cost.mapping_branch_time import FlatLayout
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.mapping_space import MappingSpace, Region
+from dfc.backend_cost.native import load
 from dfc.backend_cost.tables import Bools, Floats, Ints
 from dfc.backend_cost.timing_compiled import STEPS_AT, flat_times
 from dfc.backend_cost.timing_rows import CONTESTED
 from dfc.backend_cost.timing_tables import TimeTables
 
-
-def _load(name: str) -> ModuleType | None:
-    try:
-        return import_module(f"dfc.backend_cost.{name}")
-    except ImportError:  # installed without a compiler
-        return None
-
-
-_native, _sums = _load("_branch"), _load("_measures")
+_native, _sums = load("_branch"), load("_measures")
 COMPILED = _native is not None
 
 

@@ -7,25 +7,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from dfc.backend_cost.mapping_space import MappingSpace, path_columns
+from dfc.backend_cost.native import load
 from dfc.backend_cost.tables import Bools, Floats, Ints
 from dfc.backend_cost.timing_compiled import flat_times
 
-
-def _load() -> ModuleType | None:
-    try:
-        return import_module("dfc.backend_cost._play")
-    except ImportError:  # installed without a compiler
-        return None
-
-
-_native = _load()
+_native = load("_play")
 COMPILED = _native is not None
 
 

@@ -8,27 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from itertools import accumulate
-from types import ModuleType
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from dfc.backend_cost.evaluate import Batch
+from dfc.backend_cost.native import load
 from dfc.backend_cost.tables import Bools, Floats, Ints, Tables
 from dfc.backend_cost.timing_rows import APART, AT_ENDS, CONTESTED, HIDDEN, RESERVE
 from dfc.backend_cost.timing_tables import Flow, Port, TimeTables, meeting_pairs, meeting_ports
 
-
-def _load(name: str) -> ModuleType | None:
-    try:
-        return import_module(f"dfc.backend_cost.{name}")
-    except ImportError:  # installed without a compiler
-        return None
-
-
-_timing, _buffers = _load("_timing"), _load("_buffers")
+_timing, _buffers = load("_timing"), load("_buffers")
 COMPILED = _timing is not None and _buffers is not None
 
 #: what ``_timing.c`` reads of the fitted shares, behind three other numbers; the steps' cycles follow
