@@ -2,6 +2,10 @@
 
 from setuptools import Extension, setup
 
+_PARTS = "_axes", "_branch", "_buffers", "_chains", "_least", "_measures", "_play", "_timing"
+#: parts include others, and these; what a part depends on is also what a source distribution carries
+_FILES = [*(f"backend_cost/{name}.c" for name in _PARTS), "backend_cost/_views.h"]
+
 
 def extension(name: str) -> Extension:
     """A compiled part, for every Python from 3.11 on."""
@@ -11,10 +15,9 @@ def extension(name: str) -> Extension:
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         py_limited_api=True,
         optional=True,
+        depends=_FILES,
     )
 
-
-_PARTS = "_axes", "_branch", "_buffers", "_chains", "_least", "_measures", "_play", "_timing"
 
 setup(
     ext_modules=[extension(name) for name in _PARTS],

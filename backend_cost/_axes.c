@@ -2,16 +2,14 @@
  * the same in NumPy.
  *
  * The table of an axis is (kinds, rows, entries, products) of doubles; kinds are sizes and then how often they occur. Axes are
- * independent: entries and products of several are all combinations, and values multiply. Formats of the buffers are checked.
+ * independent: entries and products of several are all combinations, and values multiply. Formats of the buffers are checked by size.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_views.h"
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #define MOST_AXES 16
-#define MOST_KINDS 3
+#define MOST_VALUES (1 << 28) /* of one kind, in all combinations */
 
 typedef struct {
     const double *values;
@@ -27,7 +25,7 @@ typedef struct {
 } Axes;
 
 static void release_axes(Axes *all) {
-    while (all->axes--) PyBuffer_Release(&all->views[all->axes]);
+    release_views(all->views, all->axes);
     PyMem_Free(all->room[0]);
 }
 
@@ -50,17 +48,16 @@ static int take_axes(Axes *all, PyObject *tables, int kinds, int64_t rows) {
             return -1;
         }
         all->axes++;
-        if (view->itemsize != 8 || view->ndim != 4 || view->shape[0] != kinds || (view->shape[1] != 1 && view->shape[1] != rows)) {
+        const Py_ssize_t *shape = view->shape;
+        if (view->itemsize != 8 || view->ndim != 4 || shape[0] != kinds || (shape[1] != 1 && shape[1] != rows) || shape[2] < 1 ||
+            shape[3] < 1 || shape[2] > MOST_VALUES || shape[3] > MOST_VALUES ||
+            all->entries * all->products * shape[2] > MOST_VALUES / shape[3]) {
             release_axes(all);
             return wrong();
         }
-        all->axis[i] = (Axis){view->buf, view->shape[1], view->shape[2], view->shape[3]};
-        all->entries *= view->shape[2];
-        all->products *= view->shape[3];
-        if (all->entries < 1 || all->products < 1 || all->entries > INT32_MAX || all->products > INT32_MAX) {
-            release_axes(all);
-            return wrong();
-        }
+        all->axis[i] = (Axis){view->buf, shape[1], shape[2], shape[3]};
+        all->entries *= shape[2];
+        all->products *= shape[3];
     }
     size_t many = (size_t)all->kinds * (size_t)all->entries * (size_t)all->products;
     all->room[0] = PyMem_Malloc(2 * many * sizeof(double));
@@ -99,94 +96,91 @@ static const double *combined(const Axes *all, int64_t row, const double *common
     return found;
 }
 
+static void add_accesses(const Axes *all, const double *both, const double *bits, int64_t kinds, const double *steps, double *result) {
+    int64_t boundaries = all->rows - 1;
+    for (int64_t row = 0; row < all->rows; row++) {
+        double common[2] = {both[row], both[all->rows + row]};
+        const double *sizes = combined(all, row, common), *counts = sizes + all->entries * all->products;
+        for (int side = 0; side < 2; side++) {
+            int64_t a = row - 1 + side;
+            if (a < 0 || a >= boundaries) continue;
+            for (int64_t k = 0; k < kinds; k++) {
+                int64_t at = (a * 2 + side) * kinds + k;
+                double *out = result + at * all->products;
+                memset(out, 0, (size_t)all->products * sizeof(double));
+                for (int64_t e = 0; e < all->entries; e++)
+                    for (int64_t p = 0; p < all->products; p++)
+                        out[p] += ceil(sizes[e * all->products + p] * bits[k] / steps[at]) * counts[e * all->products + p];
+            }
+        }
+    }
+}
+
 /* accesses(tables, common, bits, steps, result): tables of (sizes, counts) by threshold; common (2, thresholds); bits of each kind of
  * word; steps and result by (boundaries, sides, kinds[, products]). Side 0 of boundary a counts at threshold a + 1, side 1 at a. */
 static PyObject *accesses(PyObject *self, PyObject *args) {
-    PyObject *tables, *given[4];
-    Py_buffer v[4];
+    enum { COMMON, BITS, STEPS, RESULT, GIVEN };
+    PyObject *tables, *given[GIVEN];
+    Py_buffer v[GIVEN];
     Axes all;
-    int taken = 0, good = 0;
-    if (!PyArg_ParseTuple(args, "OOOOO", &tables, &given[0], &given[1], &given[2], &given[3])) return NULL;
-    for (; taken < 4; taken++)
-        if (PyObject_GetBuffer(given[taken], &v[taken], PyBUF_C_CONTIGUOUS | (taken == 3 ? PyBUF_WRITABLE : 0)) < 0) goto done;
-    int64_t rows = v[0].len / 16, kinds = v[1].len / 8, boundaries = rows - 1;
-    if (rows < 2 || kinds < 1 || take_axes(&all, tables, 2, rows) < 0) {
-        if (!PyErr_Occurred()) wrong();
-        goto done;
+    if (!PyArg_ParseTuple(args, "OOOOO", &tables, &given[COMMON], &given[BITS], &given[STEPS], &given[RESULT])) return NULL;
+    if (take_views(given, v, GIVEN, RESULT, 0) < 0) return NULL;
+    int64_t rows = v[COMMON].len / 16, kinds = v[BITS].len / 8;
+    if (rows < 2 || kinds < 1) wrong();
+    else if (take_axes(&all, tables, 2, rows) == 0) {
+        if (v[STEPS].len == (rows - 1) * 2 * kinds * 8 && v[RESULT].len == v[STEPS].len * all.products) {
+            Py_BEGIN_ALLOW_THREADS
+            add_accesses(&all, v[COMMON].buf, v[BITS].buf, kinds, v[STEPS].buf, v[RESULT].buf);
+            Py_END_ALLOW_THREADS
+        } else wrong();
+        release_axes(&all);
     }
-    if (v[2].len == boundaries * 2 * kinds * 8 && v[3].len == v[2].len * all.products) {
-        const double *bits = v[1].buf, *steps = v[2].buf, *both = v[0].buf;
-        Py_BEGIN_ALLOW_THREADS
-        for (int64_t row = 0; row < rows; row++) {
-            double common[2] = {both[row], both[rows + row]};
-            const double *sizes = combined(&all, row, common), *counts = sizes + all.entries * all.products;
-            for (int side = 0; side < 2; side++) {
-                int64_t a = row - 1 + side;
-                if (a < 0 || a >= boundaries) continue;
-                for (int64_t k = 0; k < kinds; k++) {
-                    int64_t at = (a * 2 + side) * kinds + k;
-                    double *out = (double *)v[3].buf + at * all.products;
-                    memset(out, 0, (size_t)all.products * sizeof(double));
-                    for (int64_t e = 0; e < all.entries; e++)
-                        for (int64_t p = 0; p < all.products; p++)
-                            out[p] += ceil(sizes[e * all.products + p] * bits[k] / steps[at]) * counts[e * all.products + p];
-                }
-            }
-        }
-        Py_END_ALLOW_THREADS
-        good = 1;
-    } else wrong();
-    release_axes(&all);
-done:
-    while (taken--) PyBuffer_Release(&v[taken]);
-    if (!good) return NULL;
-    Py_RETURN_NONE;
+    return finish(v, GIVEN);
 }
 
-/* means(tables, transfers, result): tables of (fed, feeding, stays) by boundary; transfers (some, boundaries, 3): bits of an element,
- * bits per cycle above and below; result (some, boundaries, products): mean cycles of a transfer. */
-static PyObject *means(PyObject *self, PyObject *args) {
-    PyObject *tables, *given[2];
-    Py_buffer v[2];
-    Axes all;
-    int taken = 0, good = 0;
-    long long boundaries;
-    if (!PyArg_ParseTuple(args, "OLOO", &tables, &boundaries, &given[0], &given[1])) return NULL;
-    for (; taken < 2; taken++)
-        if (PyObject_GetBuffer(given[taken], &v[taken], PyBUF_C_CONTIGUOUS | (taken == 1 ? PyBUF_WRITABLE : 0)) < 0) goto done;
-    if (boundaries < 1 || take_axes(&all, tables, 3, boundaries) < 0) {
-        if (!PyErr_Occurred()) wrong();
-        goto done;
-    }
-    int64_t some = v[0].len / 24 / boundaries, many = all.entries * all.products;
-    if (v[0].len == some * boundaries * 24 && v[1].len == some * boundaries * all.products * 8) {
-        static const double ones[3] = {1, 1, 1};
-        Py_BEGIN_ALLOW_THREADS
-        for (int64_t b = 0; b < boundaries; b++) {
-            const double *fed = combined(&all, b, ones), *feeding = fed + many, *stays = feeding + many;
-            for (int64_t s = 0; s < some; s++) {
-                const double *transfer = (const double *)v[0].buf + (s * boundaries + b) * 3;
-                double *out = (double *)v[1].buf + (s * boundaries + b) * all.products;
-                for (int64_t p = 0; p < all.products; p++) {
-                    double sum = 0, count = 0;
-                    for (int64_t e = 0; e < all.entries; e++) {
-                        int64_t i = e * all.products + p;
-                        double above = ceil(feeding[i] * transfer[0] / transfer[1]), below = ceil(fed[i] * transfer[0] / transfer[2]);
-                        sum += (above > below ? above : below) * stays[i];
-                        count += stays[i];
-                    }
-                    out[p] = sum / (count > 1 ? count : 1);
+static void average(const Axes *all, int64_t some, const double *transfers, double *result) {
+    static const double ones[3] = {1, 1, 1};
+    int64_t boundaries = all->rows, many = all->entries * all->products;
+    for (int64_t b = 0; b < boundaries; b++) {
+        const double *fed = combined(all, b, ones), *feeding = fed + many, *stays = feeding + many;
+        for (int64_t s = 0; s < some; s++) {
+            const double *transfer = transfers + (s * boundaries + b) * 3;
+            double *out = result + (s * boundaries + b) * all->products;
+            for (int64_t p = 0; p < all->products; p++) {
+                double sum = 0, count = 0;
+                for (int64_t e = 0; e < all->entries; e++) {
+                    int64_t i = e * all->products + p;
+                    double above = ceil(feeding[i] * transfer[0] / transfer[1]), below = ceil(fed[i] * transfer[0] / transfer[2]);
+                    sum += (above > below ? above : below) * stays[i];
+                    count += stays[i];
                 }
+                out[p] = sum / (count > 1 ? count : 1);
             }
         }
-        Py_END_ALLOW_THREADS
-        good = 1;
-    } else wrong();
-    release_axes(&all);
-done:
-    while (taken--) PyBuffer_Release(&v[taken]);
-    if (!good) return NULL;
-    Py_RETURN_NONE;
+    }
+}
+
+/* means(tables, boundaries, transfers, result): tables of (fed, feeding, stays) by boundary; transfers (some, boundaries, 3): bits of an
+ * element, bits per cycle above and below; result (some, boundaries, products): mean cycles of a transfer. */
+static PyObject *means(PyObject *self, PyObject *args) {
+    enum { TRANSFERS, RESULT, GIVEN };
+    PyObject *tables, *given[GIVEN];
+    Py_buffer v[GIVEN];
+    Axes all;
+    long long boundaries;
+    if (!PyArg_ParseTuple(args, "OLOO", &tables, &boundaries, &given[TRANSFERS], &given[RESULT])) return NULL;
+    if (take_views(given, v, GIVEN, RESULT, 0) < 0) return NULL;
+    if (boundaries < 1 || boundaries > v[TRANSFERS].len / 24) wrong();
+    else if (take_axes(&all, tables, 3, boundaries) == 0) {
+        int64_t some = v[TRANSFERS].len / 24 / boundaries;
+        if (v[TRANSFERS].len == some * boundaries * 24 && v[RESULT].len == some * boundaries * all.products * 8) {
+            Py_BEGIN_ALLOW_THREADS
+            average(&all, some, v[TRANSFERS].buf, v[RESULT].buf);
+            Py_END_ALLOW_THREADS
+        } else wrong();
+        release_axes(&all);
+    }
+    return finish(v, GIVEN);
 }
 
 static PyMethodDef methods[] = {

@@ -540,15 +540,9 @@ static int read_branch(Branch *b, const Py_buffer *v) {
 }
 
 static PyObject *search(PyObject *self, PyObject *args) {
-    PyObject *tuple, *given[TAKEN];
+    PyObject *tuple;
     Py_buffer v[TAKEN];
-    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &tuple)) return NULL;
-    if (PyTuple_Size(tuple) != TAKEN) {
-        PyErr_SetString(PyExc_ValueError, "a buffer is missing");
-        return NULL;
-    }
-    for (int i = 0; i < TAKEN; i++) given[i] = PyTuple_GetItem(tuple, i);
-    if (take(given, v, TAKEN, bit(REDUCES)) < 0) return NULL;
+    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &tuple) || take_tuple(tuple, v, TAKEN, FOUND, bit(REDUCES)) < 0) return NULL;
     Branch *b = PyMem_Malloc(sizeof *b);
     PyObject *answer = NULL;
     if (!b) PyErr_NoMemory();
@@ -561,7 +555,7 @@ static PyObject *search(PyObject *self, PyObject *args) {
         answer = isnan(bound) ? PyErr_NoMemory() : Py_BuildValue("dLL", bound, (long long)b->found, (long long)b->work);
     }
     PyMem_Free(b);
-    release(v, TAKEN);
+    release_views(v, TAKEN);
     return answer;
 }
 

@@ -2,36 +2,9 @@
  *
  * Formats of the buffers are checked by size; indices are checked before they are used.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdint.h>
+#include "_views.h"
 
 #define MOST_HELD 64 /* memories of all operands */
-
-static uint64_t bit(int i) { return (uint64_t)1 << i; }
-
-static int outside(int64_t value, int64_t end) { return value < 0 || value >= end; }
-
-static void release(Py_buffer *views, int count) {
-    while (count--) PyBuffer_Release(&views[count]);
-}
-
-/* Buffers of all objects; only the last is written to. Their items are of 8 bytes, except where ``small`` says 1. */
-static int take(PyObject *const *given, Py_buffer *views, int count, uint64_t small) {
-    for (int i = 0; i < count; i++) {
-        int flags = PyBUF_C_CONTIGUOUS | (i == count - 1 ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(given[i], &views[i], flags) < 0) {
-            release(views, i);
-            return -1;
-        }
-        if (views[i].itemsize != ((small & bit(i)) ? 1 : 8)) {
-            release(views, i + 1);
-            PyErr_SetString(PyExc_ValueError, "items of 8 bytes, and of 1 where they are flags");
-            return -1;
-        }
-    }
-    return 0;
-}
 
 /* One memory of one operand: the buffers of what it holds per point, final and partial, and where sums are partial. */
 typedef struct {
@@ -63,29 +36,30 @@ static int grant(const Held *held, int columns, const double *size, const double
     return 1;
 }
 
-/* The buffers of ``parts``: (final, partial, reduces) of each column. Returns how many were taken, -1 for an error. */
+/* The buffers of ``parts``: (final, partial, reduces) of each column. Returns -1 for an error. */
 static int take_held(PyObject *parts, Py_buffer *views, Held *held, int columns) {
     if (!PyTuple_Check(parts) || PyTuple_Size(parts) != 3 * columns) {
         PyErr_SetString(PyExc_ValueError, "three buffers for each column");
         return -1;
     }
-    for (int i = 0; i < 3 * columns; i++) {
-        int flag = i % 3 == 2;
-        if (PyObject_GetBuffer(PyTuple_GetItem(parts, i), &views[i], PyBUF_C_CONTIGUOUS) < 0) {
-            release(views, i);
+    for (int c = 0; c < columns; c++) {
+        Py_buffer *v = &views[3 * c];
+        PyObject *given[3];
+        for (int i = 0; i < 3; i++) given[i] = PyTuple_GetItem(parts, 3 * c + i);
+        if (take_views(given, v, 3, 3, bit(2)) < 0) {
+            release_views(views, 3 * c);
             return -1;
         }
-        if (views[i].itemsize != (flag ? 1 : 8) || (i % 3 == 1 && views[i].len != views[i - 1].len)) {
-            release(views, i + 1);
-            PyErr_SetString(PyExc_ValueError, "bits and flags do not belong together");
+        if (v[0].len != v[1].len) {
+            release_views(views, 3 * c + 3);
+            PyErr_SetString(PyExc_ValueError, "finished and partial bits do not belong together");
             return -1;
         }
-        Held *h = &held[i / 3];
-        if (i % 3 == 0) h->final = views[i].buf;
-        if (i % 3 == 1) h->partial = views[i].buf;
-        if (flag) h->reduces = views[i].buf;
-        if (flag) h->reducing = views[i].len;
-        else h->points = views[i].len / 8;
+        held[c].final = v[0].buf;
+        held[c].partial = v[1].buf;
+        held[c].points = v[0].len / 8;
+        held[c].reduces = v[2].buf;
+        held[c].reducing = v[2].len;
     }
     return 0;
 }
@@ -99,7 +73,7 @@ static PyObject *granted(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "OOOOOOO", &given[SLOTS], &given[SIZE], &given[ACCESS], &parts, &given[POINTS], &given[CUT],
                           &given[OUTCOME]))
         return NULL;
-    if (take(given, v, HERE, bit(OUTCOME)) < 0) return NULL;
+    if (take_views(given, v, HERE, OUTCOME, bit(OUTCOME)) < 0) return NULL;
     Py_ssize_t wanted = v[SLOTS].len / 16, slots = v[SIZE].len / 8; /* (slot, first) of each column */
     if (wanted < 1 || wanted > MOST_HELD || slots > MOST_HELD || v[ACCESS].len != v[SIZE].len) goto done;
     columns = (int)wanted;
@@ -121,13 +95,9 @@ static PyObject *granted(PyObject *self, PyObject *args) {
                      (const int64_t *)v[CUT].buf + m * columns, (char *)v[OUTCOME].buf + m * columns);
     Py_END_ALLOW_THREADS
 done:
-    if (taken) release(views, 3 * columns);
-    release(v, HERE);
-    if (!good) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "points, cuts and contents do not belong together");
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    if (taken) release_views(views, 3 * columns);
+    if (!good && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "points, cuts and contents do not belong together");
+    return finish(v, HERE);
 }
 
 static PyMethodDef methods[] = {

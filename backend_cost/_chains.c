@@ -4,10 +4,8 @@
  * after the other; cut k at point p costs cost[k][p] (infinite: not allowed), and all cuts together form a chain. A state
  * says how many cuts each operand has made. backend_cost/chains.py is the same in NumPy, where no compiler was found.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_views.h"
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #define MOST_AXES 64
@@ -24,18 +22,12 @@ typedef struct {
     Py_buffer views[3];
 } Problem;
 
-static void release(Problem *problem) {
-    for (int i = 0; i < 3; i++) PyBuffer_Release(&problem->views[i]);
-}
+static void release_problem(Problem *problem) { release_views(problem->views, 3); }
 
 /* Reads (shape, counts, cost), the cost of each measure, and checks that they belong together. */
-static int take(Problem *problem, PyObject *shape, PyObject *counts, PyObject *cost, int measures) {
+static int take_problem(Problem *problem, PyObject *shape, PyObject *counts, PyObject *cost, int measures) {
     PyObject *given[3] = {shape, counts, cost};
-    for (int i = 0; i < 3; i++)
-        if (PyObject_GetBuffer(given[i], &problem->views[i], PyBUF_C_CONTIGUOUS) < 0) {
-            while (i--) PyBuffer_Release(&problem->views[i]);
-            return -1;
-        }
+    if (take_views(given, problem->views, 3, 3, 0) < 0) return -1;
     Py_ssize_t axes = problem->views[0].len / 8, operands = problem->views[1].len / 8;
     int64_t points = 1, states = 1, cuts = 0;
     if (axes < 1 || axes > MOST_AXES || operands < 1 || operands > MOST_OPERANDS) goto wrong;
@@ -44,11 +36,11 @@ static int take(Problem *problem, PyObject *shape, PyObject *counts, PyObject *c
     memcpy(problem->shape, problem->views[0].buf, axes * sizeof(int64_t));
     memcpy(problem->counts, problem->views[1].buf, operands * sizeof(int64_t));
     for (int a = 0; a < axes; a++) {
-        if (problem->shape[a] < 1) goto wrong;
+        if (problem->shape[a] < 1 || problem->shape[a] > INT32_MAX / points) goto wrong;
         points *= problem->shape[a];
     }
     for (int o = 0; o < operands; o++) {
-        if (problem->counts[o] < 0) goto wrong;
+        if (outside(problem->counts[o], MOST_CUTS + 1)) goto wrong;
         problem->first[o] = cuts;
         cuts += problem->counts[o];
     }
@@ -63,7 +55,7 @@ static int take(Problem *problem, PyObject *shape, PyObject *counts, PyObject *c
     problem->cost = (const double *)problem->views[2].buf;
     return 0;
 wrong:
-    release(problem);
+    release_problem(problem);
     PyErr_SetString(PyExc_ValueError, "shape, counts and cost do not belong together");
     return -1;
 }
@@ -195,9 +187,9 @@ static PyObject *least(PyObject *self, PyObject *args) {
     PyObject *shape, *counts, *cost, *chain;
     Problem problem;
     Py_buffer out;
-    if (!PyArg_ParseTuple(args, "OOOO", &shape, &counts, &cost, &chain) || take(&problem, shape, counts, cost, 1) < 0) return NULL;
+    if (!PyArg_ParseTuple(args, "OOOO", &shape, &counts, &cost, &chain) || take_problem(&problem, shape, counts, cost, 1) < 0) return NULL;
     if (writable(chain, &out, problem.cuts * 8) < 0) {
-        release(&problem);
+        release_problem(&problem);
         return NULL;
     }
     size_t bytes = (size_t)problem.states * problem.size * sizeof(double);
@@ -212,7 +204,7 @@ static PyObject *least(PyObject *self, PyObject *args) {
         PyMem_Free(made);
     }
     PyBuffer_Release(&out);
-    release(&problem);
+    release_problem(&problem);
     return made ? PyFloat_FromDouble(value) : PyErr_NoMemory();
 }
 
@@ -277,56 +269,50 @@ static void extend(Walk *walk, int64_t state, int64_t point, int last, const dou
 }
 
 static PyObject *within(PyObject *self, PyObject *args) {
-    PyObject *shape, *counts, *cost, *base, *limits, *idle, *result;
+    enum { BASE, LIMITS, IDLE, RESULT, GIVEN };
+    PyObject *shape, *counts, *cost, *given[GIVEN];
     Problem problem;
-    Py_buffer out, start, end, still;
+    Py_buffer v[GIVEN];
     Walk walk = {0};
     long long most_looks;
-    if (!PyArg_ParseTuple(args, "OOOOOOdLO", &shape, &counts, &cost, &base, &limits, &idle, &walk.product, &most_looks, &result))
+    if (!PyArg_ParseTuple(args, "OOOOOOdLO", &shape, &counts, &cost, &given[BASE], &given[LIMITS], &given[IDLE], &walk.product,
+                          &most_looks, &given[RESULT]))
         return NULL;
+    if (take_views(given, v, GIVEN, RESULT, 0) < 0) return NULL;
     walk.most_looks = most_looks;
-    if (PyObject_GetBuffer(base, &start, PyBUF_C_CONTIGUOUS) < 0) return NULL;
-    walk.measures = (int)(start.len / 8);
-    if (PyObject_GetBuffer(limits, &end, PyBUF_C_CONTIGUOUS) < 0) goto without_end;
-    if (PyObject_GetBuffer(idle, &still, PyBUF_C_CONTIGUOUS) < 0) goto without_still;
-    if (walk.measures < 1 || walk.measures > MOST_MEASURES || end.len != start.len) {
+    walk.measures = (int)(v[BASE].len / 8);
+    if (walk.measures < 1 || walk.measures > MOST_MEASURES || v[LIMITS].len != v[BASE].len) {
         PyErr_SetString(PyExc_ValueError, "one limit for each of at most 16 measures");
         goto without_problem;
     }
-    if (take(&problem, shape, counts, cost, walk.measures) < 0) goto without_problem;
-    if (still.len != problem.operands * 8) {
+    if (take_problem(&problem, shape, counts, cost, walk.measures) < 0) goto without_problem;
+    if (v[IDLE].len != problem.operands * 8) {
         PyErr_SetString(PyExc_ValueError, "a number for each operand");
-        goto without_out;
+        goto without_left;
     }
-    if (writable(result, &out, 0) < 0) goto without_out;
     int64_t layer = problem.states * problem.size;
     double *left = PyMem_Malloc((size_t)walk.measures * layer * sizeof(double));
     if (left) {
         walk.problem = &problem;
         walk.left = left;
-        walk.limits = (const double *)end.buf;
-        walk.idle = (const int64_t *)still.buf;
-        walk.most = problem.cuts ? out.len / 8 / problem.cuts : 0;
-        walk.out = (int64_t *)out.buf;
+        walk.limits = v[LIMITS].buf;
+        walk.idle = v[IDLE].buf;
+        walk.most = problem.cuts ? v[RESULT].len / 8 / problem.cuts : 0;
+        walk.out = v[RESULT].buf;
         Py_BEGIN_ALLOW_THREADS
         for (int f = 0; f < walk.measures; f++) {
             Problem one = problem;
             one.cost = problem.cost + f * problem.cuts * problem.size;
             backwards(&one, left + f * layer);
         }
-        extend(&walk, 0, 0, 0, (const double *)start.buf, 0);
+        extend(&walk, 0, 0, 0, v[BASE].buf, 0);
         Py_END_ALLOW_THREADS
         PyMem_Free(left);
     } else PyErr_NoMemory();
-    PyBuffer_Release(&out);
-without_out:
-    release(&problem);
+without_left:
+    release_problem(&problem);
 without_problem:
-    PyBuffer_Release(&still);
-without_still:
-    PyBuffer_Release(&end);
-without_end:
-    PyBuffer_Release(&start);
+    release_views(v, GIVEN);
     if (PyErr_Occurred()) return NULL;
     int cut_short = walk.looks > walk.most_looks;
     return PyLong_FromLongLong(cut_short && walk.found <= walk.most ? -walk.found - 1 : walk.found);
@@ -337,11 +323,12 @@ static PyObject *remaining(PyObject *self, PyObject *args) {
     Problem problem;
     Py_buffer out;
     int measures;
-    if (!PyArg_ParseTuple(args, "OOOiO", &shape, &counts, &cost, &measures, &result) || take(&problem, shape, counts, cost, measures) < 0)
+    if (!PyArg_ParseTuple(args, "OOOiO", &shape, &counts, &cost, &measures, &result) ||
+        take_problem(&problem, shape, counts, cost, measures) < 0)
         return NULL;
     int64_t layer = problem.states * problem.size;
     if (writable(result, &out, measures * layer * 8) < 0) {
-        release(&problem);
+        release_problem(&problem);
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
@@ -351,9 +338,8 @@ static PyObject *remaining(PyObject *self, PyObject *args) {
         backwards(&one, (double *)out.buf + f * layer);
     }
     Py_END_ALLOW_THREADS
-    PyBuffer_Release(&out);
-    release(&problem);
-    Py_RETURN_NONE;
+    release_problem(&problem);
+    return finish(&out, 1);
 }
 
 static PyMethodDef methods[] = {

@@ -6,13 +6,9 @@
 #define PyInit__chains PyInit__chains_in_least
 #define methods chains_methods
 #define module chains_module
-#define release release_problem
-#define take take_problem
 #include "_chains.c"
 #undef methods
 #undef module
-#undef release
-#undef take
 #include <stdlib.h>
 
 #define TIES 1e-11 /* relative difference below which bounds are one */
@@ -260,8 +256,6 @@ static int search_energy(Search *s) {
 
 enum { SHAPE, COUNTS, COST, BITS, PARTIAL_BITS, COLUMNS, WHOLE, SIZES, ADDS, ALLOWED, FIRSTS, CHAIN, TAKEN };
 
-static int outside(int64_t value, int64_t end) { return value < 0 || value >= end; }
-
 /* columns: (operand, slot, cut or -1) of each memory of each operand; the output is the first. */
 static int read_search(Search *s, const Py_buffer *v) {
     const int64_t *column = v[COLUMNS].buf;
@@ -271,7 +265,7 @@ static int read_search(Search *s, const Py_buffer *v) {
     s->slots = (int)(v[SIZES].len / 8);
     if (v[COLUMNS].len > MOST_COLUMNS * 24 || s->columns < 1 || v[SIZES].len > MOST_SLOTS * 8 || cuts < 1) return 0;
     if (v[BITS].len != cuts * points * 8 || v[PARTIAL_BITS].len != v[BITS].len || v[WHOLE].len != s->problem.operands * 16) return 0;
-    if (v[ADDS].len != s->columns || v[ADDS].itemsize != 1 || v[CHAIN].len != cuts * 8) return 0;
+    if (v[ADDS].len != s->columns || v[CHAIN].len != cuts * 8) return 0;
     if (v[ALLOWED].len != (s->problem.counts[0] + 1) * cuts * points || v[FIRSTS].len != (s->problem.counts[0] + 1) * 8) return 0;
     for (int c = 0; c < s->columns; c++, column += 3) {
         if (outside(column[0], s->problem.operands) || outside(column[1], s->slots) || column[2] < -1) return 0;
@@ -300,16 +294,9 @@ static PyObject *least_energy(PyObject *self, PyObject *args) {
     double fixed_pj;
     unsigned long long idle;
     long long nodes;
-    if (!PyArg_ParseTuple(args, "O!dKL", &PyTuple_Type, &tuple, &fixed_pj, &idle, &nodes)) return NULL;
-    if (PyTuple_Size(tuple) != TAKEN) {
-        PyErr_SetString(PyExc_ValueError, "a buffer is missing");
+    if (!PyArg_ParseTuple(args, "O!dKL", &PyTuple_Type, &tuple, &fixed_pj, &idle, &nodes) ||
+        take_tuple(tuple, v, TAKEN, ALLOWED, bit(ADDS) | bit(ALLOWED)) < 0)
         return NULL;
-    }
-    for (int i = 0; i < TAKEN; i++)
-        if (PyObject_GetBuffer(PyTuple_GetItem(tuple, i), &v[i], PyBUF_C_CONTIGUOUS | (i >= ALLOWED ? PyBUF_WRITABLE : 0)) < 0) {
-            while (i--) PyBuffer_Release(&v[i]);
-            return NULL;
-        }
     Search *s = PyMem_Calloc(1, sizeof *s);
     int taken = s && take_problem(&s->problem, PyTuple_GetItem(tuple, SHAPE), PyTuple_GetItem(tuple, COUNTS), PyTuple_GetItem(tuple, COST), 1) == 0;
     if (!s) PyErr_NoMemory();
@@ -339,7 +326,7 @@ static PyObject *least_energy(PyObject *self, PyObject *args) {
         release_problem(&s->problem);
     }
     PyMem_Free(s);
-    for (int i = 0; i < TAKEN; i++) PyBuffer_Release(&v[i]);
+    release_views(v, TAKEN);
     return answer;
 }
 

@@ -11,16 +11,9 @@
 #define PyInit__chains PyInit__chains_in_measures
 #define methods chains_methods
 #define module chains_module
-#undef MOST_OPERANDS
-#define release release_problem
-#define take take_problem
-#define within chains_within
-#define remaining chains_remaining
 #include "_chains.c"
 #undef methods
 #undef module
-#undef release
-#undef take
 
 enum { SPENT, RESERVED, FIRST_PORT }; /* measures: energy, least reserve, ports, then ends: one fill of each input and the drain */
 enum { SHAPE, COUNTS, LAYOUT, NUMBERS, FLOW_VALUES, STAY, PJ, ALLOWED, COST, LEFT, BASE, TAKEN };
@@ -118,7 +111,7 @@ static int read_measured(Measured *m, const Py_buffer *v) {
     m->cost = v[COST].buf;
     m->base = v[BASE].buf;
     return m->layout.boundaries == cuts && v[FLOW_VALUES].len == (m->layout.flows + cuts) * points * 8 && v[STAY].len == points * 8 &&
-           v[ALLOWED].len == cuts * points && v[ALLOWED].itemsize == 1 && v[COST].len == m->measures * cuts * points * 8 &&
+           v[ALLOWED].len == cuts * points && v[COST].len == m->measures * cuts * points * 8 &&
            v[LEFT].len == m->measures * m->problem.states * points * 8 && v[BASE].len == m->measures * 8;
 }
 
@@ -126,16 +119,7 @@ static PyObject *measured(PyObject *self, PyObject *args) {
     PyObject *tuple;
     Py_buffer v[TAKEN];
     int good = 0, small = 0;
-    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &tuple)) return NULL;
-    if (PyTuple_Size(tuple) != TAKEN) {
-        PyErr_SetString(PyExc_ValueError, "a buffer is missing");
-        return NULL;
-    }
-    for (int i = 0; i < TAKEN; i++)
-        if (PyObject_GetBuffer(PyTuple_GetItem(tuple, i), &v[i], PyBUF_C_CONTIGUOUS | (i >= COST ? PyBUF_WRITABLE : 0)) < 0) {
-            release(v, i);
-            return NULL;
-        }
+    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &tuple) || take_tuple(tuple, v, TAKEN, COST, bit(ALLOWED)) < 0) return NULL;
     Measured *m = PyMem_Malloc(sizeof *m);
     if (!m) PyErr_NoMemory();
     else if (take_problem(&m->problem, PyTuple_GetItem(tuple, SHAPE), PyTuple_GetItem(tuple, COUNTS), PyTuple_GetItem(tuple, PJ), 1) == 0) {
@@ -149,7 +133,7 @@ static PyObject *measured(PyObject *self, PyObject *args) {
         release_problem(&m->problem);
     }
     PyMem_Free(m);
-    release(v, TAKEN);
+    release_views(v, TAKEN);
     return good ? PyBool_FromLong(small) : NULL;
 }
 

@@ -13,17 +13,9 @@
 #define PyInit__buffers PyInit__buffers_in_play
 #define methods buffers_methods
 #define module buffers_module
-#define bit buffers_bit
-#define outside buffers_outside
-#define release buffers_release
-#define take buffers_take
 #include "_buffers.c"
 #undef methods
 #undef module
-#undef bit
-#undef outside
-#undef release
-#undef take
 
 #define MOST_AXES 62
 #define MOST_CUTS 32
@@ -39,7 +31,8 @@ typedef struct {
     const int64_t *idle;               /* per operand the axes that leave it where it is, one bit each */
     int operand_of[MOST_HELD], cut_of[MOST_HELD]; /* of each column: an operand's memories, the uppermost without a cut */
     int column_of[MOST_CUTS];
-    const double *sizes, *access, *values, *stays, *periods, *energy; /* energy: (cuts, points) */
+    Durations durations;
+    const double *sizes, *access, *energy; /* energy: (cuts, points) */
     double fixed_pj;
 } Space;
 
@@ -109,34 +102,20 @@ static void order_loops(const Space *s, const int64_t *chain, const Ranked *r, i
 static void move_cuts(const Space *s, const int64_t *chain, const int64_t *order, int64_t *cuts) {
     for (int c = 0; c < s->columns; c++) {
         int at = s->cut_of[c] < 0 ? s->loops : degree_of(s, chain[s->cut_of[c]]);
-        while (at < s->loops && ((uint64_t)s->idle[s->operand_of[c]] & bit((int)order[at]))) at++;
+        while (at >= 0 && at < s->loops && ((uint64_t)s->idle[s->operand_of[c]] & bit((int)order[at]))) at++;
         cuts[c] = at;
     }
 }
 
 /* found: running, loading, offloading; returns whether every index lies where it may. */
 static int time_mapping(const Space *s, const int64_t *order, const int64_t *cuts, double found[3]) {
-    int64_t point[MOST_LOOPS + 1], width = s->layout.flows + s->layout.boundaries;
+    int64_t point[MOST_LOOPS + 1];
     char second[MOST_HELD];
     Row row;
     point[0] = 0;
     for (int i = 0; i < s->loops; i++) point[i + 1] = point[i] + s->stride[order[i]];
     if (!grant(s->held, s->columns, s->sizes, s->access, s->slots, point, s->loops + 1, cuts, second)) return 0;
-    row.share = s->layout.step_share;
-    for (int b = 0; b < s->layout.boundaries; b++) {
-        int column = s->layout.boundary[b].column;
-        int64_t p = point[cuts[column]];
-        row.place[b] = cuts[column];
-        row.single[b] = !second[column];
-        row.stays[b] = s->stays[p];
-        row.periods[b] = s->periods[p];
-        const double *values = s->values + p * width;
-        for (int n = 0; n < s->layout.boundary[b].count; n++) {
-            int i = s->layout.boundary[b].flows[n];
-            row.cycles[i] = values[i];
-        }
-        row.share = larger(row.share, values[s->layout.flows + b]);
-    }
+    if (!read_row(&s->layout, &s->durations, point, s->loops + 1, cuts, second, &row)) return 0;
     time_row(&s->layout, &row, found);
     return 1;
 }
@@ -194,9 +173,7 @@ static int read_space(Space *s, const Py_buffer *v, PyObject *parts, Py_buffer *
     s->idle = v[IDLE_AXES].buf;
     s->sizes = v[ROOM].buf;
     s->access = s->sizes + s->slots;
-    s->values = v[FLOW_VALUES].buf;
-    s->stays = v[STAY].buf;
-    s->periods = v[PERIOD].buf;
+    s->durations = (Durations){v[FLOW_VALUES].buf, v[STAY].buf, v[PERIOD].buf, points};
     s->energy = v[PJ].buf;
     s->fixed_pj = *(const double *)v[NUMBERS].buf;
     return take_held(parts, views, s->held, s->columns) == 0;
@@ -226,18 +203,7 @@ static PyObject *play(PyObject *self, PyObject *args) {
     PyObject *tuple, *parts;
     Py_buffer v[TAKEN], views[3 * MOST_HELD];
     int good = 0, taken = 0;
-    if (!PyArg_ParseTuple(args, "O!O", &PyTuple_Type, &tuple, &parts)) return NULL;
-    if (PyTuple_Size(tuple) != TAKEN) {
-        PyErr_SetString(PyExc_ValueError, "a buffer is missing");
-        return NULL;
-    }
-    for (int i = 0; i < TAKEN; i++) {
-        int flags = PyBUF_C_CONTIGUOUS | (i >= CLOSED ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(PyTuple_GetItem(tuple, i), &v[i], flags) < 0) {
-            release(v, i);
-            return NULL;
-        }
-    }
+    if (!PyArg_ParseTuple(args, "O!O", &PyTuple_Type, &tuple, &parts) || take_tuple(tuple, v, TAKEN, CLOSED, bit(CLOSED)) < 0) return NULL;
     Space *s = PyMem_Malloc(sizeof *s);
     if (!s) PyErr_NoMemory();
     else if (read_space(s, v, parts, views)) {
@@ -248,14 +214,10 @@ static PyObject *play(PyObject *self, PyObject *args) {
         good = fits && play_all(s, v);
         Py_END_ALLOW_THREADS
     }
-    if (taken) release(views, 3 * s->columns);
+    if (taken) release_views(views, 3 * s->columns);
     PyMem_Free(s);
-    release(v, TAKEN);
-    if (!good) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the buffers do not belong together");
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    if (!good && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the buffers do not belong together");
+    return finish(v, TAKEN);
 }
 
 static PyMethodDef methods[] = {

@@ -3,10 +3,8 @@
  * Every formula stands in the same order as there, so that both agree to rounding. Formats of the buffers are checked by
  * size; indices are checked before they are used.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_views.h"
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #define MOST_OPERANDS 8
@@ -53,6 +51,12 @@ typedef struct {
     double step_port[2][MOST_PORTS];
 } Layout;
 
+/* By point: cycles of each flow and then shares of each boundary, and the stays and period of a boundary that is cut there. */
+typedef struct {
+    const double *values, *stays, *periods;
+    int64_t points;
+} Durations;
+
 /* One mapping. */
 typedef struct {
     int order[MOST_BOUNDARIES], rank[MOST_BOUNDARIES];
@@ -72,7 +76,6 @@ typedef struct {
 
 static double larger(double a, double b) { return a > b ? a : b; }
 static double smaller(double a, double b) { return a < b ? a : b; }
-static uint64_t bit(int i) { return (uint64_t)1 << i; }
 
 static void append(List *list, int value) {
     list->ints[list->count++] = value;
@@ -80,8 +83,6 @@ static void append(List *list, int value) {
 }
 
 /* ---- what does not depend on the mapping ----------------------------------------------------------------------- */
-
-static int outside(int64_t value, int64_t end) { return value < 0 || value >= end; }
 
 static void connect(Layout *layout) {
     for (int b = 0; b < layout->boundaries; b++) append(&layout->inner[layout->boundary[b].operand], b);
@@ -421,44 +422,23 @@ static void time_row(const Layout *layout, Row *row, double found[3]) {
 
 enum { INTS, REALS, VALUES, STAYS, PERIODS, POINT, CUTS, DOUBLE, RESULT, GIVEN };
 
-static void release(Py_buffer *views, int count) {
-    while (count--) PyBuffer_Release(&views[count]);
-}
-
-/* Buffers of all objects; only the last is written to. Their items are of 8 bytes, except where ``small`` says 1. */
-static int take(PyObject *const *given, Py_buffer *views, int count, uint64_t small) {
-    for (int i = 0; i < count; i++) {
-        int flags = PyBUF_C_CONTIGUOUS | (i == count - 1 ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(given[i], &views[i], flags) < 0) {
-            release(views, i);
-            return -1;
-        }
-        if (views[i].itemsize != ((small & bit(i)) ? 1 : 8)) {
-            release(views, i + 1);
-            PyErr_SetString(PyExc_ValueError, "items of 8 bytes, and of 1 where they are flags");
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* Reads a mapping; returns whether every index lies where it may. */
-static int read_row(const Layout *layout, const Py_buffer *views, int64_t m, int64_t loops, int64_t columns, Row *row) {
-    const int64_t *point = (const int64_t *)views[POINT].buf + m * loops, *cuts = (const int64_t *)views[CUTS].buf + m * columns;
-    const char *second = (const char *)views[DOUBLE].buf + m * columns;
-    int64_t points = views[STAYS].len / 8, width = layout->flows + layout->boundaries;
+/* Reads a mapping: the point after each number of loops, where columns are cut and which have a second buffer. Returns whether every
+ * index lies where it may. */
+static int read_row(const Layout *layout, const Durations *durations, const int64_t *point, int64_t loops, const int64_t *cuts,
+                    const char *second, Row *row) {
+    int64_t width = layout->flows + layout->boundaries;
     row->share = layout->step_share;
     for (int b = 0; b < layout->boundaries; b++) {
         int column = layout->boundary[b].column;
         int64_t cut = cuts[column];
         if (outside(cut, loops)) return 0;
         int64_t p = point[cut];
-        if (outside(p, points)) return 0;
+        if (outside(p, durations->points)) return 0;
         row->place[b] = cut;
         row->single[b] = !second[column];
-        row->stays[b] = ((const double *)views[STAYS].buf)[p];
-        row->periods[b] = ((const double *)views[PERIODS].buf)[p];
-        const double *values = (const double *)views[VALUES].buf + p * width;
+        row->stays[b] = durations->stays[p];
+        row->periods[b] = durations->periods[p];
+        const double *values = durations->values + p * width;
         for (int n = 0; n < layout->boundary[b].count; n++) {
             int i = layout->boundary[b].flows[n];
             row->cycles[i] = values[i];
@@ -474,26 +454,25 @@ static PyObject *run(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "OOOOOOOOO", &given[INTS], &given[REALS], &given[VALUES], &given[STAYS], &given[PERIODS],
                           &given[POINT], &given[CUTS], &given[DOUBLE], &given[RESULT]))
         return NULL;
-    if (take(given, v, GIVEN, bit(DOUBLE)) < 0) return NULL;
+    if (take_views(given, v, GIVEN, RESULT, bit(DOUBLE)) < 0) return NULL;
     int good = 0;
     int64_t mappings = v[RESULT].len / 24;
     Layout *layout = PyMem_Malloc(sizeof *layout);
-    if (!layout) {
-        release(v, GIVEN);
-        return PyErr_NoMemory();
-    }
-    if (mappings > 0) {
+    if (!layout) PyErr_NoMemory();
+    else if (mappings > 0) {
         int64_t loops = v[POINT].len / 8 / mappings, columns = v[CUTS].len / 8 / mappings;
         good = v[RESULT].len == mappings * 24 && v[POINT].len == mappings * loops * 8 && v[CUTS].len == mappings * columns * 8 &&
                v[DOUBLE].len == mappings * columns && v[PERIODS].len == v[STAYS].len &&
                read_layout(layout, v[INTS].buf, v[INTS].len / 8, v[REALS].buf, v[REALS].len / 8, columns) == 0 &&
                v[VALUES].len == v[STAYS].len * (layout->flows + layout->boundaries);
         double *result = v[RESULT].buf;
+        const Durations durations = {v[VALUES].buf, v[STAYS].buf, v[PERIODS].buf, v[STAYS].len / 8};
         Py_BEGIN_ALLOW_THREADS
         Row row;
         for (int64_t m = 0; m < mappings && good; m++) {
             double found[3];
-            good = read_row(layout, v, m, loops, columns, &row);
+            good = read_row(layout, &durations, (const int64_t *)v[POINT].buf + m * loops, loops, (const int64_t *)v[CUTS].buf + m * columns,
+                            (const char *)v[DOUBLE].buf + m * columns, &row);
             if (!good) break;
             time_row(layout, &row, found);
             for (int k = 0; k < 3; k++) result[k * mappings + m] = found[k];
@@ -501,12 +480,8 @@ static PyObject *run(PyObject *self, PyObject *args) {
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(layout);
-    release(v, GIVEN);
-    if (!good) {
-        PyErr_SetString(PyExc_ValueError, "points, cuts and times do not belong together");
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    if (!good && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "points, cuts and times do not belong together");
+    return finish(v, GIVEN);
 }
 
 static PyMethodDef methods[] = {
