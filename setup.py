@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 
 _PARTS = "_axes", "_branch", "_buffers", "_chains", "_least", "_measures", "_play", "_timing"
 #: parts include others, and these; what a part depends on is also what a source distribution carries
-_FILES = [*(f"backend_cost/{name}.c" for name in _PARTS), "backend_cost/_views.h"]
+_FILES = [*(f"backend_cost/{name}.c" for name in _PARTS), "backend_cost/_heap.h", "backend_cost/_views.h"]
 
 
 def extension(name: str) -> Extension:

@@ -10,7 +10,6 @@
 #include "_timing.c"
 #undef methods
 #undef module
-#include <stdlib.h>
 
 #define MOST_AXIS_WORDS 4 /* eight axes each */
 #define MOST_CUTS 16
@@ -62,11 +61,6 @@ typedef struct {
     uint64_t stuck[MOST_AXIS_WORDS];
 } Seen;
 
-typedef struct {
-    Node *nodes;
-    int64_t count, room;
-} Heap;
-
 /* ---- order of nodes ------------------------------------------------------------------------------------------------ */
 
 static int before_node(const Node *a, const Node *b) {
@@ -75,34 +69,7 @@ static int before_node(const Node *a, const Node *b) {
     return a->number < b->number;
 }
 
-static int push(Heap *heap, const Node *node) {
-    if (heap->count == heap->room) {
-        int64_t room = heap->room ? 2 * heap->room : 256;
-        Node *nodes = realloc(heap->nodes, (size_t)room * sizeof(Node));
-        if (!nodes) return -1;
-        heap->nodes = nodes;
-        heap->room = room;
-    }
-    int64_t i = heap->count++;
-    for (; i > 0 && before_node(node, &heap->nodes[(i - 1) / 2]); i = (i - 1) / 2) heap->nodes[i] = heap->nodes[(i - 1) / 2];
-    heap->nodes[i] = *node;
-    return 0;
-}
-
-static Node pop(Heap *heap) {
-    Node top = heap->nodes[0], last = heap->nodes[--heap->count];
-    int64_t i = 0;
-    for (;;) {
-        int64_t child = 2 * i + 1;
-        if (child >= heap->count) break;
-        if (child + 1 < heap->count && before_node(&heap->nodes[child + 1], &heap->nodes[child])) child++;
-        if (!before_node(&heap->nodes[child], &last)) break;
-        heap->nodes[i] = heap->nodes[child];
-        i = child;
-    }
-    if (heap->count) heap->nodes[i] = last;
-    return top;
-}
+#include "_heap.h"
 
 /* ---- what counts ----------------------------------------------------------------------------------------------- */
 
@@ -418,12 +385,12 @@ static int expand(Branch *b, Heap *heap, const Node *node, int dive, Node *best)
             child.key = score_of(b, child.cycles = cycles, child.energy_pj = larger(sum[SPENT], b->least_pj));
             child.number = b->work;
             if (!dive) {
-                if (push(heap, &child) < 0) return -1;
+                if (push_node(heap, &child) < 0) return -1;
             } else if (!any || before_node(&child, best)) {
-                if (any && push(heap, best) < 0) return -1;
+                if (any && push_node(heap, best) < 0) return -1;
                 *best = child;
                 any = 1;
-            } else if (push(heap, &child) < 0) return -1;
+            } else if (push_node(heap, &child) < 0) return -1;
         }
     }
     return any;
@@ -435,9 +402,9 @@ static double branch(Branch *b) {
     Node root = {0}, node;
     double bound = INFINITY;
     b->leaves = INFINITY;
-    int more = push(&heap, &root);
+    int more = push_node(&heap, &root);
     for (int64_t pops = 0; more >= 0 && heap.count; pops++) {
-        node = pop(&heap);
+        node = pop_node(&heap);
         if (pops && node.key > b->score * (1 + TIE)) break;
         if (b->work > b->most_work) {
             bound = node.key;

@@ -9,9 +9,7 @@
 #include "_chains.c"
 #undef methods
 #undef module
-#include <stdlib.h>
 
-#define TIES 1e-11 /* relative difference below which bounds are one */
 #define MOST_SLOTS 32
 #define MOST_COLUMNS 64
 #define HUGE_BITS (INT64_MAX / 16)
@@ -31,6 +29,10 @@ typedef struct {
     char *allowed;
 } Node;
 
+static int before_node(const Node *a, const Node *b) { return a->value != b->value ? a->value < b->value : a->number < b->number; }
+
+#include "_heap.h"
+
 typedef struct {
     Problem problem;
     int columns, slots, regions;
@@ -46,10 +48,10 @@ typedef struct {
     int64_t short_bits, needed_bits;     /* of the region that lacks least */
     int short_slot;
     /* the search */
-    Node *nodes;
-    int64_t count, room, left, number;
+    Heap heap;
+    int64_t number;
     double *work; /* cost, made, reach */
-    double best, bound;
+    double best;
     int best_region;
     int64_t best_chain[MOST_CUTS];
 } Search;
@@ -121,22 +123,17 @@ static void find_regions(Search *s, char *allowed, int64_t *first_of) {
 
 /* ---- branch and bound -------------------------------------------------------------------------------------------- */
 
-static int before_node(const Node *a, const Node *b) { return a->value != b->value ? a->value < b->value : a->number < b->number; }
-
-static int beaten(const Search *s, double bound) { return bound >= s->best * (1 - TIES); }
-
 /* Solves a part of a region, ``allowed`` of which the search owns from now on; -1 without memory. */
 static int push(Search *s, int region, char *allowed) {
     Problem *problem = &s->problem;
     int64_t many = problem->cuts * problem->size, layer = problem->states * problem->size;
     double *cost = s->work, *made = cost + many, *reach = made + layer;
     Node node = {0};
-    s->left--;
     for (int64_t i = 0; i < many; i++) cost[i] = allowed[i] ? s->energy[i] : INFINITY;
     problem->cost = cost;
     forwards(problem, made, reach);
     node.value = reach[layer - 1];
-    if (!isfinite(node.value) || beaten(s, s->fixed_pj + node.value)) {
+    if (!isfinite(node.value)) {
         free(allowed);
         return 0;
     }
@@ -145,35 +142,11 @@ static int push(Search *s, int region, char *allowed) {
     node.number = s->number++;
     node.region = region;
     node.allowed = allowed;
-    if (s->count == s->room) {
-        int64_t room = s->room ? 2 * s->room : 64;
-        Node *nodes = realloc(s->nodes, (size_t)room * sizeof(Node));
-        if (!nodes) {
-            free(allowed);
-            return -1;
-        }
-        s->nodes = nodes;
-        s->room = room;
+    if (push_node(&s->heap, &node) < 0) {
+        free(allowed);
+        return -1;
     }
-    int64_t i = s->count++;
-    for (; i > 0 && before_node(&node, &s->nodes[(i - 1) / 2]); i = (i - 1) / 2) s->nodes[i] = s->nodes[(i - 1) / 2];
-    s->nodes[i] = node;
     return 0;
-}
-
-static Node pop(Search *s) {
-    Node top = s->nodes[0], last = s->nodes[--s->count];
-    int64_t i = 0;
-    for (;;) {
-        int64_t child = 2 * i + 1;
-        if (child >= s->count) break;
-        if (child + 1 < s->count && before_node(&s->nodes[child + 1], &s->nodes[child])) child++;
-        if (!before_node(&s->nodes[child], &last)) break;
-        s->nodes[i] = s->nodes[child];
-        i = child;
-    }
-    if (s->count) s->nodes[i] = last;
-    return top;
 }
 
 /* The points of one part at which a cut holds at most so much. */
@@ -214,42 +187,28 @@ static int split(Search *s, const Node *node) {
     return 0;
 }
 
-static void offer(Search *s, const Node *node) {
-    double energy = s->fixed_pj;
-    for (int k = 0; k < s->problem.cuts; k++) energy += s->energy[k * s->problem.size + node->chain[k]];
-    if (energy < s->best) {
-        s->best = energy;
-        s->best_region = node->region;
-        memcpy(s->best_chain, node->chain, sizeof node->chain);
-    }
-}
-
-/* Finds the best chain and what none is below; -1 without memory. */
+/* Finds the best chain, the first that fits, as parts come in the order of what none of their chains is below; -1 without memory. */
 static int search_energy(Search *s) {
     int64_t many = s->problem.cuts * s->problem.size;
-    int good = 0;
-    s->best = INFINITY;
-    s->bound = INFINITY;
+    int good = 1;
     s->best_region = -1;
-    for (int r = 0; r < s->regions && good >= 0; r++) {
+    for (int r = 0; r < s->regions; r++) {
         char *allowed = malloc((size_t)many);
         if (!allowed) return -1;
         memcpy(allowed, s->region[r].allowed, (size_t)many);
-        good = push(s, r, allowed);
+        if (push(s, r, allowed) < 0) return -1;
     }
-    while (good >= 0 && s->count) {
-        Node node = pop(s);
-        if (beaten(s, node.value) || (s->left <= 0 && s->best_region >= 0)) {
-            s->bound = node.value;
-            free(node.allowed);
-            break;
-        }
+    while (good > 0 && s->heap.count) {
+        Node node = pop_node(&s->heap);
         good = split(s, &node);
-        if (good == 0) offer(s, &node);
         free(node.allowed);
+        if (good) continue;
+        s->best_region = node.region;
+        memcpy(s->best_chain, node.chain, sizeof node.chain);
+        s->best = s->fixed_pj;
+        for (int k = 0; k < s->problem.cuts; k++) s->best += s->energy[k * s->problem.size + node.chain[k]];
     }
-    if (s->best < s->bound) s->bound = s->best;
-    return good < 0 ? -1 : 0;
+    return good;
 }
 
 /* ---- buffers of Python ------------------------------------------------------------------------------------------- */
@@ -293,8 +252,7 @@ static PyObject *least_energy(PyObject *self, PyObject *args) {
     Py_buffer v[TAKEN];
     double fixed_pj;
     unsigned long long idle;
-    long long nodes;
-    if (!PyArg_ParseTuple(args, "O!dKL", &PyTuple_Type, &tuple, &fixed_pj, &idle, &nodes) ||
+    if (!PyArg_ParseTuple(args, "O!dK", &PyTuple_Type, &tuple, &fixed_pj, &idle) ||
         take_tuple(tuple, v, TAKEN, ALLOWED, bit(ADDS) | bit(ALLOWED)) < 0)
         return NULL;
     Search *s = PyMem_Calloc(1, sizeof *s);
@@ -304,7 +262,6 @@ static PyObject *least_energy(PyObject *self, PyObject *args) {
         int good = -1;
         s->fixed_pj = fixed_pj;
         s->idle = idle;
-        s->left = nodes;
         s->short_slot = -1;
         if (!read_search(s, v)) PyErr_SetString(PyExc_ValueError, "the buffers do not belong together");
         else if (!(s->work = PyMem_Malloc((size_t)(s->problem.cuts + 2 * s->problem.states) * (size_t)s->problem.size * sizeof(double))))
@@ -313,13 +270,13 @@ static PyObject *least_energy(PyObject *self, PyObject *args) {
             Py_BEGIN_ALLOW_THREADS
             find_regions(s, v[ALLOWED].buf, v[FIRSTS].buf);
             good = search_energy(s);
-            for (int64_t i = 0; i < s->count; i++) free(s->nodes[i].allowed);
-            free(s->nodes);
+            for (int64_t i = 0; i < s->heap.count; i++) free(s->heap.nodes[i].allowed);
+            free(s->heap.nodes);
             Py_END_ALLOW_THREADS
             if (good < 0) PyErr_NoMemory();
             else {
                 memcpy(v[CHAIN].buf, s->best_chain, (size_t)s->problem.cuts * 8);
-                answer = Py_BuildValue("iiddiL", s->regions, s->best_region, s->best, s->bound, s->short_slot, (long long)s->needed_bits);
+                answer = Py_BuildValue("iidiL", s->regions, s->best_region, s->best, s->short_slot, (long long)s->needed_bits);
             }
         }
         PyMem_Free(s->work);
@@ -332,7 +289,7 @@ static PyObject *least_energy(PyObject *self, PyObject *args) {
 
 static PyMethodDef methods[] = {
     {"least_energy", least_energy, METH_VARARGS,
-     "least_energy(buffers, fixed_pj, idle, nodes) -> regions, region of the chain, its energy, bound, slot that is too small, bits."},
+     "least_energy(buffers, fixed_pj, idle) -> regions, region of the chain, its energy, slot that is too small, bits."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from dfc.backend_cost.mapping_cost import TooSmall
-from dfc.backend_cost.mapping_energy import NODES, LeastEnergy
+from dfc.backend_cost.mapping_energy import LeastEnergy
 from dfc.backend_cost.mapping_space import MappingSpace, Region, path_columns
 from dfc.backend_cost.native import load
 
@@ -27,7 +27,7 @@ def can_tell(space: MappingSpace) -> bool:
     return all(n <= m for n, m in zip(sizes, most, strict=True))
 
 
-def solve(space: MappingSpace, nodes: int = NODES) -> tuple[list[Region], LeastEnergy | None] | TooSmall:
+def solve(space: MappingSpace) -> tuple[list[Region], LeastEnergy | None] | TooSmall:
     """The parts of a space in which something fits, and the chain of least energy in them; or what is too small.
 
     Only for a space of which :func:`can_tell` is true.
@@ -40,7 +40,7 @@ def solve(space: MappingSpace, nodes: int = NODES) -> tuple[list[Region], LeastE
     allowed = np.empty((most, count, points), dtype=bool)
     firsts, chain = np.empty(most, dtype=np.int64), np.empty(count, dtype=np.int64)
     adds = [i == 0 and space.lanes_add(m) for i, o in enumerate(operands) for m in range(len(o.memories))]
-    answer: tuple[int, int, float, float, int, int] = _native.least_energy(
+    answer: tuple[int, int, float, int, int] = _native.least_energy(
         (
             space.lattice.shape,
             space.chains.counts,
@@ -57,12 +57,11 @@ def solve(space: MappingSpace, nodes: int = NODES) -> tuple[list[Region], LeastE
         ),
         space.tables.fixed_pj,
         int(space.chains.idle[0]),
-        nodes,
     )
-    regions, where, energy, bound, short, needed = answer
+    regions, where, energy, short, needed = answer
     if not regions:
         return TooSmall(memories[short], needed)
     found = [
         Region(*space.filled(first), some) for first, some in zip(firsts.tolist(), allowed[:regions], strict=False)
     ]
-    return found, None if where < 0 else LeastEnergy(found[where], chain, energy, bound)
+    return found, None if where < 0 else LeastEnergy(found[where], chain, energy, energy)
