@@ -267,13 +267,14 @@ def draw_mapping(draw: st.DrawFn, nest: Nest) -> Mapping:
 
 @st.composite
 def idling_nests(draw: st.DrawFn) -> Case:
-    """A random case, sometimes with idle steps; its mapping is then not one of its nest."""
+    """A random case, sometimes with idle steps."""
     case = draw(cases(400))
     steps = list(case.nest.temporal)
     for dim in range(len(steps)):
         if steps[dim] > 2 and draw(st.integers(0, 5)) == 0:
             steps[dim] += 1
-    return replace(case, nest=case.nest.with_steps(tuple(steps)))
+    nest = case.nest.with_steps(tuple(steps))
+    return replace(case, nest=nest, mapping=draw_mapping(draw, nest))
 
 
 def cramped(arch: Arch, random: np.random.Generator) -> Arch:

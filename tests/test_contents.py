@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from nest_strategies import Case, cases, cramped
+from nest_strategies import Case, cramped, idling_nests
 
 from dfc.backend_cost.contents import contents
 from dfc.backend_cost.cost_model import EXACT
@@ -25,12 +25,14 @@ random_problems = settings(
 @pytest.mark.slow
 def test_contents_of_one_mapping() -> None:
     """Counted for a mapping alone as from tables: partial sums, second buffers, and elements in whole lanes."""
+    idling: list[bool] = []
 
     @seed(6)
     @random_problems
-    @given(cases(), st.integers(0, 1 << 30))
+    @given(idling_nests(), st.integers(0, 1 << 30))
     def check(case: Case, number: int) -> None:
         nest, arch = case.nest, cramped(case.arch, np.random.default_rng(number))
+        idling.append(bool(nest.idling))
         tables, batch = tables_of(nest, arch, case.mapping, EXACT)
         cuts = effective_cuts(tables, batch)
         granted = granted_buffers(tables, batch, cuts)
@@ -48,3 +50,4 @@ def test_contents_of_one_mapping() -> None:
                 assert content.most == elements(nest, operand, extents)
 
     check()
+    assert sum(idling) > 20

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from nest_strategies import Case, cramped, idling_nests
+from nest_strategies import Case, Problem, cramped, idling_nests, problems
 
 from dfc.backend_cost import axes_compiled, least_compiled, mapping_branch, played
 from dfc.backend_cost.cost_model import EXACT
 from dfc.backend_cost.evaluate import effective_cuts
 from dfc.backend_cost.mapping_branch import compiled_sums, plain_sums
-from dfc.backend_cost.mapping_cost import TooSmall, mapping_times, whole_times
+from dfc.backend_cost.mapping_cost import TooSmall, whole_times
 from dfc.backend_cost.mapping_energy import least_energy
 from dfc.backend_cost.mapping_space import MappingSpace, Order, Region, mapping_space
 from dfc.backend_cost.tables import Ints
-from dfc.backend_cost.timing import ExactLatency
+from dfc.backend_cost.timing import ExactLatency, exact_latency, granted_buffers
 from dfc.backend_cost.timing_tables import mean_cycles
 
 EXAMPLES = 200
@@ -76,7 +76,8 @@ def test_chains_are_played_alike() -> None:
         batch = space.batch(chains, orders)
         cuts = effective_cuts(space.tables, batch)
         assert found.cuts.tolist() == np.concatenate(cuts, axis=1).tolist()
-        times = mapping_times(space.tables, batch, cuts, times=space.times)
+        double = granted_buffers(space.tables, batch, cuts, compiled=False)
+        times = whole_times(exact_latency(space.tables, batch, cuts, double, times=space.times, compiled=False))
         cycles = whole_times(ExactLatency(space.tables.total_cycles, *found.cycles))
         np.testing.assert_allclose(cycles.total, times.total, rtol=1e-12)
         for row in range(ROWS):
@@ -89,6 +90,13 @@ def test_chains_are_played_alike() -> None:
     assert min(seen["closed"], seen["open"]) > EXAMPLES
 
 
+@st.composite
+def cramped_nests(draw: st.DrawFn) -> Problem:
+    """Of which some do not fit."""
+    case = draw(idling_nests())
+    return Problem(case.nest, cramped(case.arch, np.random.default_rng(draw(st.integers(0, 1 << 30)))))
+
+
 @pytest.mark.slow
 @compiled
 def test_regions_and_the_least_energy_are_alike() -> None:
@@ -96,9 +104,9 @@ def test_regions_and_the_least_energy_are_alike() -> None:
 
     @seed(2)
     @random_problems
-    @given(idling_nests(), st.integers(0, 1 << 30))
-    def check(case: Case, number: int) -> None:
-        space = mapping_space(case.nest, cramped(case.arch, np.random.default_rng(number)), EXACT)
+    @given(st.one_of(cramped_nests(), problems(100_000)))
+    def check(case: Problem) -> None:
+        space = mapping_space(case.nest, case.arch, EXACT)
         if not least_compiled.can_tell(space):
             seen["not told"] += 1
             return
@@ -125,7 +133,7 @@ def test_regions_and_the_least_energy_are_alike() -> None:
         return space.tables.fixed_pj + min(space.chains.least(space.relaxed(space.energy_pj, r))[0] for r in regions)
 
     check()
-    assert min(seen["too small"], seen["found"], seen["split"]) > 5, seen
+    assert min(seen["too small"], seen["found"], seen["split"]) > 15, seen
 
 
 @pytest.mark.slow

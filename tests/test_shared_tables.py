@@ -31,7 +31,7 @@ def test_tables_are_shared_by_paths_and_sizes() -> None:
     def check(case: Case, number: int) -> None:
         random = np.random.default_rng(number)
         points = lattice(case.nest.temporal)
-        build_tables(case.nest, case.arch, points.points, EXACT, points.grid)
+        first = build_tables(case.nest, case.arch, points.points, EXACT, points.grid)
         operands = [
             replace(o, memories=o.memories[: int(random.integers(1, len(o.memories) + 1))]) for o in case.nest.operands
         ]
@@ -39,6 +39,8 @@ def test_tables_are_shared_by_paths_and_sizes() -> None:
         shared = build_tables(nest, arch, points.points, EXACT, points.grid)
         own = build_tables(nest, arch, points.points, EXACT)
         assert shared.fixed_pj == pytest.approx(own.fixed_pj, rel=1e-12)
+        for one, known in zip(shared.operands, first.operands, strict=True):
+            assert one.traffic is known.traffic
         for one, other in zip(shared.operands, own.operands, strict=True):
             assert one.operand == other.operand
             shorter.append(one.whole is not None)
