@@ -17,16 +17,19 @@ from math import prod
 import numpy as np
 
 from dfc.backend_cost.cost_model import CostModel
-from dfc.backend_cost.nest import Borders, make_nest
+from dfc.backend_cost.nest import Borders, make_nest, window_extent
 from dfc.backend_cost.tables import build_tables
 from dfc.hwdsl.arch import Arch
-from dfc.ir import N_DIMS, OUTPUT_DIM, Axis, AxisMap, Graph, Interval, Kind, Layer, Role
+from dfc.ir import N_DIMS, OUTPUT_DIM, Axis, AxisMap, Graph, Interval, Kind, Layer, Role, Source
 from dfc.passes.stacks import Stack
-from dfc.passes.tiles import DepthFirstPlan
+from dfc.passes.tiles import DepthFirstPlan, TileClass
 from dfc.scheduling.levels import MapSizes
 from dfc.scheduling.placement import fetches_weights
 
-#: more combinations of lanes than this are not looked at: then only operations count
+_PLANE = (Axis.X, Axis.Y)
+#: what is left of a number of elements, at least, where it is rounded to a whole one: 1 of just under 1.5
+_ROUNDED = 2 / 3
+#: more combinations of lanes or tiles than this are not looked at: then only operations count
 _MOST_LANES = 256
 
 
@@ -43,6 +46,8 @@ class LayerBounds:
         self._stacks: dict[tuple[tuple[int, ...], frozenset[str]], tuple[float, float]] = {}
         self._constants: dict[int, int] = {}
         self._positions: dict[int, tuple[float, float, float]] = {}
+        #: what is counted at least of each bit that crosses a boundary; fractions of lanes are rounded
+        self.counted = 1.0 if model.whole_lanes else _ROUNDED
 
     def layer_pj(self, index: int) -> float:
         """At least this for each position of a layer's output once."""
@@ -74,7 +79,7 @@ class LayerBounds:
         if memories[0].instances == 1:
             return 0.0
         homes = [m for m in memories if m.instances == 1] or memories[-1:]
-        return min(m.write_pj / m.write_bits_per_cycle for m in homes)
+        return self.counted * min(m.write_pj / m.write_bits_per_cycle for m in homes)
 
     def _of(self, index: int) -> tuple[float, float, float]:
         """Energy of a position inside the map, of any position, and how many positions are known to lie inside."""
@@ -97,13 +102,18 @@ class LayerBounds:
         return per_position + edge, per_position, self._inside(layer)
 
     def _edge_pj(self, layer: Layer) -> float:
-        """Per position, the least that crosses the edge of the array, over all numbers of lanes along X and Y."""
+        """Per position, the least that crosses the edge of the array, over all numbers of lanes along X and Y.
+
+        Where the model counts fractions of lanes, 9 positions on 4 lanes are 3 steps of 3: then, over all tiles.
+        """
         lanes = dict.fromkeys((Axis.Y, Axis.X), 1)
         for unroll in self.arch.unrolls.get(layer.kind, ()):
             for axis in lanes:
                 if unroll.loop is OUTPUT_DIM[axis]:
                     size = next(d.size for d in self.arch.array.dims if d.name == unroll.array_dim)
                     lanes[axis] *= min(size, unroll.size or size)
+        if not self.model.whole_lanes:
+            lanes = {axis: layer.sizes[OUTPUT_DIM[axis]] if n > 1 else 1 for axis, n in lanes.items()}
         if prod(lanes.values()) > _MOST_LANES:
             return 0.0
         t = self.graph.tensors[layer.output].spatial[Axis.T]
@@ -182,21 +192,30 @@ class LayerBounds:
     def read_bits(self, tensor: str, index: int) -> int:
         """Bits of a map that a layer reads at least."""
         layer = self.graph.layers[index]
-        made, whole = self.graph.tensors[layer.output].spatial, self.graph.tensors[tensor].spatial
-        least = 0
-        taps = {a: (kernel, dilation) for a in Axis for kernel, _, dilation in [layer.window(a)]}
-        for source in layer.sources:
-            if source.tensor == tensor:
-                t, y, x = (_read(source.maps[a], made[a], whole[a], *taps[a]) for a in (Axis.T, Axis.Y, Axis.X))
-                least = max(least, self.sizes.read_bits(layer, tensor, x, y) * t // whole[Axis.T])
-        return least
+        sources = (source for source in layer.sources if source.tensor == tensor)
+        return max(self._source_bits(layer, s, *(self._positions_read(layer, s, a) for a in _PLANE)) for s in sources)
+
+    def _source_bits(self, layer: Layer, source: Source, x: int, y: int) -> int:
+        """Bits of (x, y) positions of a map, as far as a layer reads them: not all channels, nor all of T.
+
+        Where the model counts fractions of lanes, each window is cut off to whole positions: to 1 of just under 2.
+        """
+        slides = 0 if self.model.whole_lanes else sum(layer.window(axis)[0] > 1 for axis in Axis)
+        whole = self.graph.tensors[source.tensor].spatial[Axis.T]
+        t = self._positions_read(layer, source, Axis.T)
+        return self.sizes.read_bits(layer, source.tensor, x, y) * t // whole >> slides
+
+    def _positions_read(self, layer: Layer, source: Source, axis: Axis) -> int:
+        """Positions of a map along an axis that a layer reads at least."""
+        made, whole = (self.graph.tensors[t].spatial[axis] for t in (layer.output, source.tensor))
+        return _read(source.maps[axis], made, whole, layer.phases[axis], layer.window(axis))
 
     def off_chip_pj(self, bits: int, *, inwards: bool) -> float:
         """Energy of bits that come from off chip, or go there."""
         top = self.arch.memories[self.arch.paths[Role.O][-1]]
         if inwards:
-            return bits / top.read_bits_per_cycle * top.read_pj
-        return bits / top.write_bits_per_cycle * top.write_pj
+            return self.counted * bits / top.read_bits_per_cycle * top.read_pj
+        return self.counted * bits / top.write_bits_per_cycle * top.write_pj
 
     def plan_bound(self, plan: DepthFirstPlan, held: Collection[str]) -> tuple[float, float]:
         """The same for a plan of a stack, with the positions that it computes or fetches again."""
@@ -219,27 +238,51 @@ class LayerBounds:
         return found
 
     def _refetched_bits(self, tensor: str, plan: DepthFirstPlan) -> int:
-        """Bits of a stack's input that are fetched beyond the whole of it."""
-        fetched = 0
-        for tile in plan.classes:
-            x, y = (dict(step.tensors)[tensor].fresh for step in (tile.x, tile.y))
-            fetched += tile.count * x * y
-        spatial = self.graph.tensors[tensor].spatial
-        again = max(0, fetched - spatial[Axis.X] * spatial[Axis.Y])
-        users = [self.graph.layers[c] for c in self.graph.consumers[tensor] if c in plan.stack.layers]
-        sizes = MapSizes(self.graph, self.arch)
-        return min((sizes.read_bits(layer, tensor, again, 1) for layer in users), default=0)
+        """Bits of a stack's input that all tiles together read at least, beyond those that its layers need once."""
+        found = sum(tile.count * self._tile_bits(tensor, plan.stack, tile) for tile in plan.classes)
+        return max(0, found - self._needed_bits(tensor, plan.stack))
+
+    def _tile_bits(self, tensor: str, stack: Stack, tile: TileClass) -> int:
+        """Bits of a stack's input that come from off chip for a tile: what is new of it, or what a layer reads there.
+
+        Some layer that computes anything in the tile brings it.
+        """
+        steps = dict(tile.x.tensors), dict(tile.y.tensors)
+        found: list[int] = []
+        for at, index in enumerate(stack.layers):
+            layer = self.graph.layers[index]
+            made = [step[layer.output].fresh for step in steps]
+            for source, *reads in zip(layer.sources, tile.x.reads[at], tile.y.reads[at], strict=True):
+                if source.tensor == tensor and all(made):
+                    each = zip(_PLANE, steps, made, reads, strict=True)
+                    x, y = (min(s[tensor].fresh, _taps(layer, source, a, n, read.window)) for a, s, n, read in each)
+                    found.append(self._source_bits(layer, source, x, y))
+        return min(found, default=0)
 
 
 @cache
-def _read(span: AxisMap, outputs: int, size: int, kernel: int, dilation: int) -> int:
-    """Positions along an axis that outputs read at least: without those that strides and dilated kernels skip."""
+def _read(span: AxisMap, outputs: int, size: int, phases: int, window: tuple[int, int, int]) -> int:
+    """Positions along an axis that outputs read at least: without those that strides and dilated kernels skip.
+
+    The loops of an interleaved layer begin with a whole group of outputs, whose inputs may be fewer than those of all.
+    """
+    kernel, stride, dilation = window
     hull = span.needs(Interval(0, outputs), size).size
     if span.den != 1:
-        return hull
+        return min(hull, window_extent(-(-outputs // phases), kernel, stride, dilation))
     taps = range(span.lo, span.lo + dilation * kernel, dilation)
     touched = {at for o in range(outputs) for tap in taps if 0 <= (at := span.num * o + tap) < size}
     return min(hull, len(touched))
+
+
+def _taps(layer: Layer, source: Source, axis: Axis, outputs: int, window: int) -> int:
+    """Positions of a tile's window along an axis that its loops touch at least."""
+    if source.maps[axis].is_full:
+        return window
+    kernel, stride, dilation = layer.window(axis)
+    groups = -(-outputs // layer.phases[axis])
+    outside = max(0, stride * (groups - 1) + dilation * (kernel - 1) + 1 - window)
+    return max(0, min(window, window_extent(groups, kernel, stride, dilation) - outside))
 
 
 def _whole(span: AxisMap, at: int, size: int) -> bool:

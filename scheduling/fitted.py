@@ -19,7 +19,7 @@ from dfc.passes.tiles import DepthFirstPlan, TileClass
 from dfc.scheduling.addresses import ends, hung, laid_out, stacked
 from dfc.scheduling.class_paths import PathFloors, cheapest
 from dfc.scheduling.class_view import ClassView
-from dfc.scheduling.class_walk import HINT, ClassWalk, Path, PlacedClass
+from dfc.scheduling.class_walk import HINT, Choices, ClassWalk, Path, PlacedClass
 from dfc.scheduling.copies import CopyRates
 from dfc.scheduling.engine import Hopeless, StackCost, StackPricer
 from dfc.scheduling.levels import Infeasible, StackLevels
@@ -58,14 +58,15 @@ class FittedPricer(StackPricer):
         found = self._floors.get(key)
         if found is None:
             rules = self.rules.layer(layer.name, extents)
-            lanes = rules.lanes if rules else None
+            lanes, temporal = (rules.lanes, rules.temporal) if rules else (None, None)
             t = self.graph.tensors[layer.output].spatial[Axis.T]
             every = {role: len(path) for role, path in self.arch.paths.items()}
             nest = make_nest(layer, (t, extents[1], extents[0]), self.arch, every, borders, lanes=lanes)
-            found = self._floors.get(nest)
+            alike = nest, temporal  # what is learnt of mappings that the user has fixed holds for these alone
+            found = self._floors.get(alike)
             if found is None:
                 found = LearntFloor(nest_floor(nest, self.arch, self.cache.model), self.arch.paths)
-            self._floors[key] = self._floors[nest] = found
+            self._floors[key] = self._floors[alike] = found
         return found
 
     def price(
@@ -263,8 +264,7 @@ class FittedPricer(StackPricer):
     ) -> list[PlacedClass] | Infeasible | None:
         """All classes with what their tiles keep where; None as soon as what all cost at least is ``hopeless``."""
         most = main.score * max(walk.tile.count for walk in walks)
-        once = [1.0] * len(walks[0].stack.layers)
-        least = [PathFloors(walk, {}).least(once) if hopeless else (0.0, 0.0) for walk in walks]
+        least = [_least(walk, main) if hopeless else (0.0, 0.0) for walk in walks]
         found: dict[int, PlacedClass] = {}
         for at in sorted(range(len(walks)), key=lambda at: (-least[at][0] * walks[at].tile.count, at)):
             walk = walks[at]
@@ -300,6 +300,13 @@ class FittedPricer(StackPricer):
         if objective is Objective.LATENCY:
             return cycles + 1e-12 * energy_pj
         return energy_pj + cycles * self.arch.array.mac_pj * self.arch.array.units
+
+
+def _least(walk: ClassWalk, main: Path) -> tuple[float, float]:
+    """What a class costs at least: in its own memories, or in those of the largest class, which may be others."""
+    ways: tuple[Choices, Choices] = ({}, main.choices)
+    energies, cycles = zip(*(PathFloors(walk, one).least([1.0] * len(walk.stack.layers)) for one in ways), strict=True)
+    return min(energies), min(cycles)
 
 
 def _main(plan: DepthFirstPlan) -> TileClass:

@@ -10,10 +10,13 @@ from graph_builder import Builder
 from graph_strategies import random_cnn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from verify_networks import small_chip
 
 from dfc.backend_cost.cost_model import EXACT
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import Objective
+from dfc.backend_cost.nest import Borders
+from dfc.backend_cost.rules_text import parse_rules
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.hwdsl import load_arch
 from dfc.ir import Graph, Kind
@@ -119,6 +122,36 @@ def test_the_cheapest_of_all_ways_is_found(objective: Objective) -> None:
     check()
     assert met["ways"] > 5
     assert met["near"]
+
+
+def test_smaller_tiles_may_use_the_memories_of_the_largest_class() -> None:
+    """The window of the first column has room in one buffer on chip, that of the second in two.
+
+    Both read off chip, as the largest class does: that is less than what the second costs at least in its own memories.
+    """
+    b = Builder()
+    graph = passed(b.graph(b.conv(b.input(12, 3, 6), 2, kernel=(3, 2), pad=(0, 0))))
+    arch = small_chip("meta_proto_df", 4096)
+    (stack,) = cut_after(graph, [])
+    met: Counter[str] = Counter()
+    pricer = FittedPricer(graph, arch, MappingCache(arch, Objective.ENERGY, EXACT))
+    check_plan(pricer, Tiler(graph, stack, remainder_first=False).plan((4, 1), Overlap.CACHED, Order.ROWS), met)
+    assert met["ways"]
+
+
+def test_what_is_learnt_under_rules_holds_for_layers_with_these_rules() -> None:
+    """Three equal layers, of which rules fix one's loops."""
+    b = Builder()
+    x = b.input(4, 8, 8)
+    for _ in range(3):
+        x = b.conv(x, 4)
+    graph, arch = passed(b.graph(x)), load_arch("meta_proto_df")
+    names = [layer.name for layer in graph.layers]
+    rules = parse_rules(f"layer {names[0]} {{ order OX < FX < C }}")
+    pricer = FittedPricer(graph, arch, MappingCache(arch, Objective.ENERGY, EXACT), rules)
+    first, second, third = (pricer.floor(layer, (8, 8), Borders()) for layer in graph.layers)
+    assert second is third
+    assert first is not second
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
