@@ -29,6 +29,10 @@ class Interval:
             return self
         return Interval(min(self.lo, other.lo), max(self.hi, other.hi))
 
+    def moved(self, by: int) -> Interval:
+        """The positions ``by`` further on."""
+        return Interval(self.lo + by, self.hi + by)
+
     def clip(self, size: int) -> Interval:
         """What of it lies within ``[0, size)``."""
         lo = min(max(self.lo, 0), size)

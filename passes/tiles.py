@@ -15,11 +15,11 @@ Every map is computed as a whole, to its borders (section "Tiles" of docs/depth-
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
-from dfc.ir import EMPTY, Axis, Graph, Interval
+from dfc.ir import EMPTY, Axis, AxisMap, Graph, Interval
 from dfc.passes.stacks import Stack
 
 
@@ -46,6 +46,8 @@ class Overlap(StrEnum):
         return next(mode for mode in Overlap if mode.keeps == (False, y, x))
 
 
+#: more tiles than there are
+_ALWAYS = 1 << 60
 #: all modes, the most hopeful first
 OVERLAPS = (Overlap.CACHED, Overlap.H_CACHED, Overlap.V_CACHED, Overlap.RECOMPUTE)
 
@@ -243,7 +245,53 @@ def edges(size: int, tile: int, *, remainder_first: bool = True) -> list[int]:
     return [0, *range(first, size + 1, tile)]
 
 
-class _AxisWalk:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One tile along one axis: what it computes, up to where earlier tiles did, and what it needs, by map.
+
+    The next ``ahead`` tiles do the same ``by`` so many positions further on each.
+    """
+
+    tile: int
+    fresh: Mapping[str, Interval]
+    done: Mapping[str, int]
+    needed: Mapping[str, Interval]
+    ahead: int = 0
+    by: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def later(self, tiles: int) -> Moment:
+        """The tile that is so many further."""
+
+        def moved(spans: Mapping[str, Interval]) -> dict[str, Interval]:
+            return {n: at.moved(tiles * self.by[n]) if at.size else at for n, at in spans.items()}
+
+        if not tiles:
+            return replace(self, ahead=0)
+        done = {n: at + tiles * self.by[n] for n, at in self.done.items()}
+        return Moment(self.tile + tiles, moved(self.fresh), done, moved(self.needed))
+
+
+def _follows(last: Interval, span: Interval, by: int) -> bool:
+    """Whether positions are those of the last tile, so many further on; none stay none."""
+    if not last.size or not span.size:
+        return last.size == span.size
+    return span == last.moved(by)
+
+
+def _repeats(axis_map: AxisMap, span: Interval, by: int, source_by: int, size: int) -> int:
+    """For how many more tiles a window moves ``source_by`` as its outputs move ``by``, inside the map or behind it."""
+    first = (axis_map.num * span.lo + axis_map.lo) // axis_map.den
+    last = (axis_map.num * (span.hi - 1) + axis_map.hi) // axis_map.den
+    if axis_map.is_full:
+        return 0 if source_by else _ALWAYS
+    if first >= size:
+        return _ALWAYS
+    if first < 0 or last >= size or source_by * axis_map.den != by * axis_map.num:
+        return 0
+    return (size - 1 - last) // source_by if source_by else _ALWAYS
+
+
+class AxisWalk:
     """Walks the tiles of a stack along one axis; ``kept`` maps keep their overlap."""
 
     def __init__(self, graph: Graph, stack: Stack, axis: Axis, tile: int, kept: Collection[str], remainder_first: bool):
@@ -251,7 +299,8 @@ class _AxisWalk:
         self.stack = stack
         self.axis = axis
         self.kept = kept
-        self.layers = [graph.layers[i] for i in stack.layers]
+        layers = [graph.layers[i] for i in stack.layers]
+        self.reads = [(one.outputs, [(s.tensor, s.maps[axis]) for s in one.sources]) for one in layers]
         self.names = maps_of(graph, stack)
         self.size = {name: graph.tensors[name].spatial[axis] for name in self.names}
         whole = self.size[stack.outputs[-1]]
@@ -270,14 +319,13 @@ class _AxisWalk:
         fresh: dict[str, Interval] = {}
         for name in self.stack.outputs:
             needed[name] = self.own_part(name, tile)
-        for layer in reversed(self.layers):
-            for name in layer.outputs:
+        for made, sources in reversed(self.reads):
+            for name in made:
                 needed[name] = self._without_gaps(needed[name], tile, done[name], self.size[name])
                 fresh[name] = self._fresh(name, needed[name], done[name])
-            span = fresh[layer.output]
-            for source in layer.sources:
-                ask = source.maps[self.axis].needs(span, self.size[source.tensor])
-                needed[source.tensor] = needed[source.tensor].hull(ask)
+            span = fresh[made[0]]
+            for name, axis_map in sources:
+                needed[name] = needed[name].hull(axis_map.needs(span, self.size[name]))
         for name in self.stack.inputs:  # what a stride skips between tiles is fetched like what it skips within one
             if needed[name].size:
                 needed[name] = Interval(min(needed[name].lo, done[name]), needed[name].hi)
@@ -299,25 +347,69 @@ class _AxisWalk:
         lo = max(needed.lo, done)
         return Interval(lo, needed.hi) if needed.hi > lo else EMPTY
 
-    def history(self) -> list[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]]:
-        """Per tile and tensor: what it computes, up to where earlier tiles did, and what it needs."""
-        done = dict.fromkeys(self.names, 0)
-        found: list[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]] = []
-        for tile in range(self.tiles):
+    def moments(self) -> Iterator[Moment]:
+        """Tile after tile; tiles that are their neighbour moved on are left to :attr:`Moment.ahead`."""
+        done, tile = dict.fromkeys(self.names, 0), 0
+        last: Moment | None = None
+        while tile < self.tiles:
             needed, fresh = self.demands(tile, done)
-            found.append((fresh, dict(done), needed))
-            for name, span in fresh.items():
-                done[name] = max(done[name], span.hi)
-        return found
+            moment = Moment(tile, fresh, done, needed)
+            if last is not None and last.tile == tile - 1:
+                moment = self.moved(last, moment)
+            yield moment
+            done = {n: max(at, fresh[n].hi) + moment.ahead * moment.by.get(n, 0) for n, at in done.items()}
+            tile += 1 + moment.ahead
+            last = moment
+
+    def moved(self, last: Moment, moment: Moment) -> Moment:
+        """How many tiles to come do what this one does, further on by as much as this one is further than the last.
+
+        All that a tile does follows from where its outputs lie and from what is done. Both have moved on by whole
+        positions of each map, no window reaches beyond a border, and axis maps keep their distances: so it goes on,
+        until a window meets a border.
+        """
+        by = {n: at - last.done[n] for n, at in moment.done.items()}
+        if not all(_follows(last.needed[n], moment.needed[n], d) for n, d in by.items()):
+            return moment
+        if any(max(at, moment.fresh[n].hi) - at != by[n] for n, at in moment.done.items()):
+            return moment
+        outputs = ((self.own_part(n, moment.tile), self.size[n], by[n]) for n in self.stack.outputs)
+        width = self.borders[moment.tile + 1] - self.borders[moment.tile]
+        if any(part.size != d or d * self.borders[-1] != width * size for part, size, d in outputs):
+            return moment
+        ahead = self._same_tiles(moment.tile, width)
+        for name, d in by.items():
+            if d:
+                ahead = min(ahead, (self.size[name] - moment.needed[name].hi) // d)
+        for made, sources in self.reads:
+            span = moment.fresh[made[0]]
+            for name, axis_map in sources if span.size else ():
+                ahead = min(ahead, _repeats(axis_map, span, by[made[0]], by[name], self.size[name]))
+        return replace(moment, ahead=ahead, by=by) if ahead > 0 else moment
+
+    def _same_tiles(self, tile: int, width: int) -> int:
+        """How many tiles of a width come after a tile, without the last of all, which ends at all borders."""
+        last = self.tiles - 2
+        return (
+            max(0, last - tile) if self.borders[tile + 1] + width * max(0, last - tile) == self.borders[last + 1] else 0
+        )
+
+    def history(self) -> Iterator[Moment]:
+        """Every tile by itself."""
+        for moment in self.moments():
+            for n in range(moment.ahead + 1):
+                yield moment.later(n)
 
     def spans(self) -> list[TileSpans]:
         """All tiles in order, position by position."""
-        history = self.history()
-        steps = self._steps(history)
+        history = list(self.history())
+        steps = [step for step, count in self._steps(history) for _ in range(count)]
         numbers = {step: n for n, step in enumerate(dict.fromkeys(steps))}
         return [
-            TileSpans(numbers[step], dict(self._map_spans(tile, fresh, step)), tuple(self._read_spans(fresh)))
-            for tile, ((fresh, _, _), step) in enumerate(zip(history, steps, strict=True))
+            TileSpans(
+                numbers[step], dict(self._map_spans(one.tile, one.fresh, step)), tuple(self._read_spans(one.fresh))
+            )
+            for one, step in zip(history, steps, strict=True)
         ]
 
     def _map_spans(self, tile: int, fresh: Mapping[str, Interval], step: AxisStep) -> Iterator[tuple[str, MapSpan]]:
@@ -328,43 +420,43 @@ class _AxisWalk:
             yield name, MapSpan(span.lo, span.hi, span.hi - numbers.stored, own)
 
     def _read_spans(self, fresh: Mapping[str, Interval]) -> Iterator[tuple[ReadSpan, ...]]:
-        for layer in self.layers:
-            span = fresh[layer.output]
+        for made, sources in self.reads:
+            span = fresh[made[0]]
             row: list[ReadSpan] = []
-            for source in layer.sources:
-                axis_map, size = source.maps[self.axis], self.size[source.tensor]
-                window = axis_map.needs(span, size)
-                row.append(ReadSpan(window, axis_map.padding_before(span), axis_map.padding_after(span, size)))
+            for name, axis_map in sources:
+                window = axis_map.needs(span, self.size[name])
+                row.append(
+                    ReadSpan(window, axis_map.padding_before(span), axis_map.padding_after(span, self.size[name]))
+                )
             yield tuple(row)
 
     def walk(self) -> AxisTiles:
         """All tiles, gathered into distinct steps."""
         counts: dict[AxisStep, int] = {}
-        for step in self._steps(self.history()):
-            counts[step] = counts.get(step, 0) + 1
+        for step, count in self._steps(list(self.moments())):
+            counts[step] = counts.get(step, 0) + count
         return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
 
-    def _steps(
-        self, history: Sequence[tuple[dict[str, Interval], dict[str, int], dict[str, Interval]]]
-    ) -> list[AxisStep]:
-        steps: list[AxisStep] = []
+    def _steps(self, moments: Sequence[Moment]) -> list[tuple[AxisStep, int]]:
+        """What tiles do, from the first to the last, and how many of them one after the other."""
+        found: list[tuple[AxisStep, int]] = []
         later: dict[str, int] = {}  # per tensor the first position that any later tile needs
-        for tile, (fresh, before, needed) in reversed(list(enumerate(history))):
-            # a tile in which one of several readers rests may begin later than the next one does
-            needs = later | {n: min(span.lo, later.get(n, span.lo)) for n, span in needed.items() if span.size}
-            steps.append(self._step(tile, fresh, before, needs, later))
-            later = needs
-        return steps[::-1]
+        for moment in reversed(moments):
+            left = moment.ahead + 1
+            later = {n: at - moment.ahead * moment.by.get(n, 0) for n, at in later.items()}  # as seen from the first
+            while left:
+                # a tile in which one of several readers rests may begin later than the next one does
+                needs = later | {n: min(at.lo, later.get(n, at.lo)) for n, at in moment.needed.items() if at.size}
+                before = {n: at + moment.by.get(n, 0) for n, at in needs.items()}  # as the tile before sees it
+                same = left if before == later else 1
+                found.append((self._step(moment, needs, later), same))
+                left -= same
+                later = before if left else needs
+        return found[::-1]
 
-    def _step(
-        self,
-        tile: int,
-        fresh: Mapping[str, Interval],
-        before: Mapping[str, int],
-        needs: Mapping[str, int],
-        later: Mapping[str, int],
-    ) -> AxisStep:
+    def _step(self, moment: Moment, needs: Mapping[str, int], later: Mapping[str, int]) -> AxisStep:
         """``needs`` holds per tensor the first position that this or a later tile needs, ``later`` a later one."""
+        fresh, before = moment.fresh, moment.done
         tensors: list[tuple[str, TensorStep]] = []
         for name in self.names:
             stored = waiting = 0
@@ -374,19 +466,20 @@ class _AxisWalk:
                 waiting = max(0, end - later[name])
                 stored = max(0, end - max(later[name], fresh[name].lo)) if fresh[name].size else 0
             left = max(0, before[name] - needs[name]) if keep and name in needs else 0
-            own = fresh[name].size if keep else self.own_part(name, tile).size
-            own = own if name in self.stack.outputs else 0
+            own = 0
+            if name in self.stack.outputs:
+                own = fresh[name].size if keep else self.own_part(name, moment.tile).size
             tensors.append((name, TensorStep(fresh[name].size, stored, waiting, left, own)))
         reads: list[tuple[ReadStep, ...]] = []
-        for layer in self.layers:
+        for made, sources in self.reads:
+            span = fresh[made[0]]
             row: list[ReadStep] = []
-            for source in layer.sources:
-                span = fresh[layer.output]
-                window = source.maps[self.axis].needs(span, self.size[source.tensor])
-                keep = source.tensor in self.kept
-                old = max(0, min(window.hi, before[source.tensor]) - window.lo) if keep else 0
-                kept = self._overlap(window, fresh[source.tensor], later.get(source.tensor)) if keep else 0
-                row.append(ReadStep(window.size, old, source.maps[self.axis].padding_before(span), kept))
+            for name, axis_map in sources:
+                window = axis_map.needs(span, self.size[name])
+                keep = name in self.kept
+                old = max(0, min(window.hi, before[name]) - window.lo) if keep else 0
+                kept = self._overlap(window, fresh[name], later.get(name)) if keep else 0
+                row.append(ReadStep(window.size, old, axis_map.padding_before(span), kept))
             reads.append(tuple(row))
         return AxisStep(tuple(tensors), tuple(reads))
 
@@ -410,14 +503,14 @@ def axis_tiles(
 
     ``kept`` are the maps whose overlap is kept; that of the others is recomputed.
     """
-    return _AxisWalk(graph, stack, axis, tile, kept, remainder_first).walk()
+    return AxisWalk(graph, stack, axis, tile, kept, remainder_first).walk()
 
 
 def plan_spans(graph: Graph, plan: DepthFirstPlan, axis: Axis) -> list[TileSpans]:
     """The tiles of a plan along an axis, position by position."""
     size = plan.tile[0] if axis is Axis.X else plan.tile[1]
     kept = kept_maps(plan.overlap, maps_of(graph, plan.stack), axis)
-    return _AxisWalk(graph, plan.stack, axis, size, kept, plan.remainder_first).spans()
+    return AxisWalk(graph, plan.stack, axis, size, kept, plan.remainder_first).spans()
 
 
 class Tiler:

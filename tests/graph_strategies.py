@@ -18,16 +18,17 @@ Draw = st.DrawFn
 
 @st.composite
 def random_cnn(
-    draw: Draw, max_steps: int = 8, views: bool = True, head: bool = True, single_output: bool = False
+    draw: Draw, max_steps: int = 8, views: bool = True, head: bool = True, single_output: bool = False, widest: int = 18
 ) -> Graph:
     """A small network: chains, branches, residuals, concatenations, each axis with its own sizes.
 
     views: also layers that canonicalise removes (identities, explicit pads, batch norms).
     head:  perhaps a global pool or a flattening with a fully connected layer at the end.
     single_output: only what leads to the last tensor; otherwise every tensor that nothing reads is an output.
+    widest: positions of the input along an axis, at most.
     """
     b = Builder("random")
-    b.input(draw(st.integers(1, 4)), draw(st.integers(4, 18)), draw(st.integers(4, 18)))
+    b.input(draw(st.integers(1, 4)), draw(st.integers(4, widest)), draw(st.integers(4, widest)))
     maps = [b.inputs[0]]  # feature maps so far
     plain, extra = (
         [_conv, _conv, _depthwise, _pool, _eltwise, _join, _up, _crop],

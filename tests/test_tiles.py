@@ -6,13 +6,14 @@ from collections import Counter
 from itertools import pairwise
 from math import prod
 
+from effort import share
 from graph_strategies import mixtures, random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dfc.ir import Axis, AxisMap, Graph
 from dfc.passes.stacks import Stack, cut_after, make_stack
-from dfc.passes.tiles import DepthFirstPlan, Overlap, Tiler, axis_tiles, edges, maps_of, modes_of
+from dfc.passes.tiles import AxisWalk, DepthFirstPlan, Moment, Overlap, Tiler, axis_tiles, edges, maps_of, modes_of
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -93,6 +94,33 @@ def test_steps_equal_the_slow_walk(graph: Graph, tile: int, axis: Axis, data: st
         for kept in (frozenset(maps), frozenset[str](), frozenset(data.draw(st.sets(st.sampled_from(maps))))):
             slow = Counter(repr(sorted(row.items())) for row in slow_axis(graph, stack, axis, tile, kept))
             assert ours_axis(graph, stack, axis, tile, kept) == slow
+
+
+def test_tiles_that_are_skipped_are_like_their_neighbours() -> None:
+    """Position by position, and all that is kept: as if one tile after the other were looked at."""
+    skipped: Counter[Axis] = Counter()
+
+    @settings(SLOW, max_examples=share(500))
+    @given(random_cnn(head=False, widest=60), st.integers(1, 7), st.sampled_from([Axis.X, Axis.Y]), st.data())
+    def check(graph: Graph, tile: int, axis: Axis, data: st.DataObject) -> None:
+        for stack in cut_after(graph, []):
+            kept = frozenset(data.draw(st.sets(st.sampled_from(maps_of(graph, stack)))))
+            first = data.draw(st.booleans())
+            quick = AxisWalk(graph, stack, axis, tile, kept, first)
+            slow = EveryTile(graph, stack, axis, tile, kept, first)
+            assert quick.spans() == slow.spans()
+            assert quick.walk() == slow.walk()
+            skipped[axis] += sum(moment.ahead for moment in quick.moments())
+
+    check()
+    assert min(skipped[Axis.X], skipped[Axis.Y]) > 100
+
+
+class EveryTile(AxisWalk):
+    """Looks at every tile by itself."""
+
+    def moved(self, last: Moment, moment: Moment) -> Moment:
+        return moment
 
 
 def work(plan: DepthFirstPlan) -> Counter[str]:
