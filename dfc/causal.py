@@ -59,15 +59,10 @@ def streaming(timed: TimedModel, options: CausalOptions) -> Streaming:
 
 def _check_windows(timed: TimedModel, options: CausalOptions) -> None:
     network = timed.network
-    capturing = next((node for node in network.nodes if node.captures), None)
-    hint = "leave --frames-per-step out"
     if options.windows > 1 and len(network.inputs) > 1:
         others = ", ".join(f"'{name}'" for name in network.inputs if name != network.frames)
         message = f"the model also reads {others}, once for every window"
-        raise UsageError("CLI102", message, place="--frames-per-step", hint=hint)
-    if options.windows > 1 and capturing is not None:
-        message = f"{capturing.op} '{capturing.name}' holds a graph that reads tensors of one window"
-        raise UsageError("CLI102", message, place="--frames-per-step", hint=hint)
+        raise UsageError("CLI102", message, place="--frames-per-step", hint="leave --frames-per-step out")
 
 
 def write_step(timed: TimedModel, step: CausalStep) -> bytes:

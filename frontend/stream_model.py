@@ -13,12 +13,13 @@ from onnx import helper, numpy_helper
 from dfc.frontend.diagnostics import fail
 from dfc.frontend.external import is_external, tensor_array
 from dfc.frontend.importer import import_model
+from dfc.frontend.load import subgraphs, tensors_of
 from dfc.frontend.node import Node
-from dfc.frontend.order import reads
+from dfc.frontend.order import captured, reads
 from dfc.frontend.stream_nodes import Along, set_along, set_attributes
 from dfc.frontend.timed import TimedModel
 from dfc.frontend.values import Array, Shape, Value
-from dfc.ir import Graph, TimedTensor
+from dfc.ir import Graph, TimedTensor, free_name
 
 #: IR versions before it want every initializer among the inputs
 _OLDEST_IR = 4
@@ -35,6 +36,7 @@ class StreamWriter:
 
     timed: TimedModel
     nodes: list[onnx.NodeProto] = field(default_factory=list[onnx.NodeProto])
+    _known: dict[tuple[int, ...], str] = field(default_factory=dict[tuple[int, ...], str])
     _constants: dict[str, onnx.TensorProto] = field(default_factory=dict[str, onnx.TensorProto])
     _entered: dict[str, tuple[str, int, int]] = field(default_factory=dict[str, tuple[str, int, int]])
     _static: set[str] = field(default_factory=set[str])
@@ -71,7 +73,7 @@ class StreamWriter:
         turns = len(parts)
         starts = np.cumsum([0] + [self._entered[part][1] for part in parts])
         order = [int(starts[i % turns]) + i // turns for i in range(self._entered[out][1])]
-        joined = f"{out}.turns"
+        joined = self._free(f"{out}.turns")
         self._add("Concat", parts, joined, axis=self._axis(out))
         self._add("Gather", [joined, self._indices(order)], out, axis=self._axis(out))
 
@@ -82,13 +84,13 @@ class StreamWriter:
             return
         rows = list(parts)
         if not self._value(out).shape:
-            rows = [f"{part}.row" for part in parts]
+            rows = [self._free(f"{part}.row") for part in parts]
             for part, row in zip(parts, rows, strict=True):
                 self._add("Reshape", [part, self._indices([1])], row)
         self._add("Concat", rows, out, axis=0)
 
     def run(self, label: str, outs: Mapping[str, str], feeds: Mapping[str, str], along: Along | None) -> None:
-        """A node of the model on other tensors; ``along`` time as said there, or as it is."""
+        """A node of the model on other tensors, in its bodies too; ``along`` time as said there, or as it is."""
         node = self._nodes[label]
         proto = onnx.NodeProto()
         proto.CopyFrom(node.proto)
@@ -98,6 +100,7 @@ class StreamWriter:
         if along is not None:
             out = next(iter(outs.values()))
             set_along(node, proto, self._axis(next(iter(feeds.values()))), along, self.shape(out), self._indices)
+        _feed_bodies(proto, feeds)
         for name in reads(proto):
             if name not in self._entered and name not in self._constants:
                 self._need(name)
@@ -116,6 +119,8 @@ class StreamWriter:
         graph = helper.make_graph(
             self.nodes, name, infos[0], infos[1], constants, doc_string=doc, sparse_initializer=sparse
         )
+        for tensor in tensors_of(graph):
+            self._own(tensor)
         version = max(_OLDEST_IR, source.ir_version)
         model = helper.make_model(graph, producer_name="dfc", opset_imports=source.opset_import, ir_version=version)
         helper.set_model_props(model, dict(about))
@@ -155,10 +160,14 @@ class StreamWriter:
 
     def _indices(self, numbers: Iterable[int]) -> str:
         """A constant vector of integers."""
-        data = np.array(list(numbers), np.int64)
-        name = f"dfc.indices.{'_'.join(map(str, data))}"
-        self._constants.setdefault(name, numpy_helper.from_array(data, name))
-        return name
+        key = tuple(numbers)
+        if key not in self._known:
+            name = self._known[key] = self._free(f"dfc.indices.{len(self._known)}")
+            self._constants[name] = numpy_helper.from_array(np.array(key, np.int64), name)
+        return self._known[key]
+
+    def _free(self, wanted: str) -> str:
+        return free_name(wanted, self._entered, self.timed.network.names)
 
     def _need(self, name: str) -> None:
         """A constant of the model, with the nodes that compute it."""
@@ -168,7 +177,7 @@ class StreamWriter:
         self._static.add(name)
         value = self.timed.values[name]
         if name in walk.initializers:
-            self._constants[name] = self._owned(walk.initializers[name])
+            self._constants[name] = walk.initializers[name]
         elif value.data is not None:
             self._constants[name] = self._stored(name, value, value.data)
         elif name in self._writers:
@@ -182,10 +191,10 @@ class StreamWriter:
         typed = np.ascontiguousarray(data).astype(helper.tensor_dtype_to_np_dtype(value.elem))
         return numpy_helper.from_array(typed.reshape(value.shape), name)
 
-    def _owned(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
-        """An initializer with its numbers in it."""
+    def _own(self, tensor: onnx.TensorProto) -> None:
+        """Bring a tensor's numbers in from another file."""
         if not is_external(tensor):
-            return tensor
+            return
         data = tensor_array(tensor, self.timed.base_dir, f"initializer '{tensor.name}'")
         if data is None:
             fail(
@@ -194,4 +203,15 @@ class StreamWriter:
                 place=f"initializer '{tensor.name}'",
                 hint="read the model from its file",
             )
-        return numpy_helper.from_array(data, tensor.name)
+        tensor.CopyFrom(numpy_helper.from_array(data, tensor.name))
+
+
+def _feed_bodies(proto: onnx.NodeProto, feeds: Mapping[str, str]) -> None:
+    """What the bodies of a node read from around them, by other names."""
+    for body in subgraphs(proto):
+        known = {name: feeds[name] for name in captured(body) if name in feeds}
+        for node in body.node:
+            node.input[:] = [known.get(name, name) for name in node.input]
+            _feed_bodies(node, known)
+        for output in body.output:
+            output.name = known.get(output.name, output.name)

@@ -5,6 +5,7 @@ The streaming form keeps what is left of a frame after the first step, instead o
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +15,16 @@ from onnx import helper
 from dfc.frontend.node import Node
 from dfc.frontend.stream_nodes import set_attributes
 from dfc.frontend.values import INT64, Value
-from dfc.ir import TimedTensor
+from dfc.ir import TimedTensor, free_name
 
 _REDUCTIONS = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
 
 
-def split_pool(node: Node, x: TimedTensor) -> tuple[Node, Node, list[Value]] | None:
-    """(over space, over what is left, values to know); None for other operators, or where there is time alone."""
+def split_pool(node: Node, x: TimedTensor, taken: Container[str]) -> tuple[Node, Node, list[Value]] | None:
+    """(over space, over what is left, values to know); None for other operators, or where there is time alone.
+
+    ``taken`` has the names that the values must not have.
+    """
     reduction = _REDUCTIONS.get(node.op_type)
     if reduction is None or x.axis is None or x.axis < 2:
         return None
@@ -29,10 +33,10 @@ def split_pool(node: Node, x: TimedTensor) -> tuple[Node, Node, list[Value]] | N
         return None
     given = node.need(0)
     shape = tuple(1 if a in axes else extent for a, extent in enumerate(given.shape))
-    inner = Value(f"{node.proto.output[0]}.frames", shape, given.elem)
+    inner = Value(free_name(f"{node.proto.output[0]}.frames", taken), shape, given.elem)
     values, inputs = [inner], [given.name]
     if node.opset >= 18:
-        numbers = Value(f"{inner.name}.axes", (len(axes),), INT64, True, np.array(axes, np.int64))
+        numbers = Value(free_name(f"{inner.name}.axes", taken), (len(axes),), INT64, True, np.array(axes, np.int64))
         values, inputs = [inner, numbers], [given.name, numbers.name]
     name = f"{node.label}.frames"
     space = helper.make_node(reduction, inputs, [inner.name], name=name)

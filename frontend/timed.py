@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,13 +13,12 @@ import onnx
 from dfc.errors import UsageError
 from dfc.frontend.diagnostics import Unmodelled
 from dfc.frontend.importer import Walked, graph_of, walk_model
-from dfc.frontend.load import read_model, subgraphs
+from dfc.frontend.load import read_model, subgraphs, subgraphs_of_all
 from dfc.frontend.node import Node
-from dfc.frontend.order import captured, reads
+from dfc.frontend.order import reads
 from dfc.frontend.time_rules import Kept, Mixed, Reduced, Timed, along_time
 from dfc.frontend.time_split import split_pool
 from dfc.frontend.values import Shape, Value
-from dfc.frontend.walk import Walk
 from dfc.ir import Graph, TimedNode, TimedTensor, TimeNetwork
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
@@ -74,7 +73,7 @@ def timed_model(model: onnx.ModelProto, *, name: str, time_axis: str | None) -> 
 def _timed(walked: Walked, name: str, place: str, base_dir: Path | None, time_axis: str | None) -> TimedModel:
     graph = graph_of(walked, name, place)
     frames, axis = find_axis(walked.model, graph, time_axis)
-    found = _Follow(graph, walked.walk, frames, axis)
+    found = _Follow(graph, walked, frames, axis)
     network = found.run()
     return TimedModel(graph, network, walked, tuple(found.nodes), found.values, base_dir)
 
@@ -107,6 +106,8 @@ def _no_axis(wanted: str, message: str, hint: str) -> NoReturn:
 
 def _named_axis(name: str, shape: Shape, named: Sequence[str]) -> int | None:
     rank = len(shape)
+    if not name:
+        return None
     if re.fullmatch(r"-?[0-9]{1,3}", name):
         return int(name) % rank if -rank <= int(name) < rank else None
     if name in named:
@@ -114,7 +115,7 @@ def _named_axis(name: str, shape: Shape, named: Sequence[str]) -> int | None:
     if name == "T" and rank <= 3:
         return rank - 1 if rank > 1 else None
     letters = [_letter(i, rank) for i in range(rank)]
-    return letters.index(name) if name and name in letters else None
+    return letters.index(name) if name in letters else None
 
 
 def _letter(axis: int, rank: int) -> str:
@@ -129,11 +130,12 @@ def _letter(axis: int, rank: int) -> str:
 class _Follow:
     """The time axis of every tensor that depends on an input, and what every node does along it."""
 
-    def __init__(self, graph: Graph, walk: Walk, frames: str, axis: int) -> None:
+    def __init__(self, graph: Graph, walked: Walked, frames: str, axis: int) -> None:
         self.graph = graph
-        self.walk = walk
+        self.walk = walked.walk
         self.frames = frames
-        self.values = dict(walk.values)
+        self.values = dict(self.walk.values)
+        self._names = set(_names(walked.model.graph))
         self.nodes: list[Node] = []
         self._macs = {layer.name: layer.macs for layer in graph.layers}
         self._timed: list[TimedNode] = []
@@ -144,15 +146,16 @@ class _Follow:
     def run(self) -> TimeNetwork:
         for node in self.walk.nodes:
             self._visit(node)
-        graph, nodes = self.graph, tuple(self._timed)
-        return _live(TimeNetwork(graph.name, self.frames, graph.inputs, graph.outputs, self._tensors, nodes))
+        graph, nodes, names = self.graph, tuple(self._timed), frozenset(self._names)
+        return _live(TimeNetwork(graph.name, self.frames, graph.inputs, graph.outputs, self._tensors, nodes, names))
 
     def _visit(self, node: Node) -> None:
         names = tuple(name for name in reads(node.proto) if name in self._tensors)
-        halves = split_pool(node, self._tensors[names[0]]) if len(names) == 1 else None
+        halves = split_pool(node, self._tensors[names[0]], self._names) if len(names) == 1 else None
         if halves is not None:
             *parts, values = halves
             self.values.update({value.name: value for value in values})
+            self._names.update(value.name for value in values)
             for part in parts:
                 self._visit(part)
             return
@@ -190,7 +193,6 @@ def _node(
         barrier=reason,
         layers=layers,
         macs=macs,
-        captures=any(set(captured(body)) & set(names) for body in subgraphs(node.proto)),
     )
     if kept is None:
         return one, [_tensor(v, None, 1) for v in outputs]
@@ -238,4 +240,14 @@ def _live(network: TimeNetwork) -> TimeNetwork:
             wanted.update(node.reads)
     names = {*network.inputs, *(name for node in kept for name in (*node.reads, *node.writes))}
     tensors = {name: tensor for name, tensor in network.tensors.items() if name in names}
-    return TimeNetwork(network.name, network.frames, network.inputs, network.outputs, tensors, tuple(kept[::-1]))
+    return replace(network, tensors=tensors, nodes=tuple(kept[::-1]))
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Of every tensor of a graph and of the bodies in it; some more than once."""
+    yield from (one.name for ones in (graph.input, graph.initializer) for one in ones)
+    yield from (one.values.name for one in graph.sparse_initializer)
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+    for body in subgraphs_of_all(graph):
+        yield from _names(body)

@@ -16,7 +16,7 @@ from dfc.ir.graph import (
     sizes,
 )
 from dfc.ir.regions import EMPTY, IDENTITY, SAME, AxisMap, Interval
-from dfc.ir.temporal import PER_POSITION, TimedNode, TimedTensor, TimeNetwork, TimeWindow
+from dfc.ir.temporal import PER_POSITION, TimedNode, TimedTensor, TimeNetwork, TimeWindow, free_name
 from dfc.ir.text import print_graph
 from dfc.ir.text_parse import parse_graph
 from dfc.ir.verify import dead_layers, problems, verify
@@ -52,6 +52,7 @@ __all__ = [
     "TimedTensor",
     "Triple",
     "dead_layers",
+    "free_name",
     "parse_graph",
     "print_graph",
     "problems",

@@ -7,7 +7,7 @@ the stream alone, wherever the window begins: this is what a streaming form keep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -78,7 +78,6 @@ class TimedNode:
     barrier:    why it mixes time with something else; "" where it does not.
     layers:     names of the layers that the importer made of it.
     macs:       multiply-accumulates for the whole window.
-    captures:   it holds a body that reads tensors from around it.
     """
 
     name: str
@@ -93,14 +92,14 @@ class TimedNode:
     barrier: str = ""
     layers: tuple[str, ...] = ()
     macs: int = 0
-    captures: bool = False
 
 
 @dataclass(frozen=True)
 class TimeNetwork:
     """The part of a model that depends on its inputs, in topological order.
 
-    ``frames`` is the input with the time axis; ``inputs`` are all of them.
+    ``frames`` is the input with the time axis; ``inputs`` are all of them. ``names`` are those of all tensors of the
+    model, constants and those inside of bodies too: what is added to it must have others.
     """
 
     name: str
@@ -109,6 +108,7 @@ class TimeNetwork:
     outputs: tuple[str, ...]
     tensors: Mapping[str, TimedTensor]
     nodes: tuple[TimedNode, ...]
+    names: frozenset[str]
 
     @property
     def window(self) -> int:
@@ -119,3 +119,11 @@ class TimeNetwork:
     def producer(self) -> Mapping[str, TimedNode]:
         """The node that writes each tensor."""
         return MappingProxyType({name: node for node in self.nodes for name in node.writes})
+
+
+def free_name(wanted: str, *taken: Container[str]) -> str:
+    """``wanted``, with a number behind it where something has that name."""
+    name, number = wanted, 2
+    while any(name in names for names in taken):
+        name, number = f"{wanted}.{number}", number + 1
+    return name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import TypeAlias
 
-from dfc.ir import TimedNode, TimeWindow
+from dfc.ir import TimedNode, TimeWindow, free_name
 from dfc.passes.causal_plan import CausalPlan, TensorPlan, stream_reads, window_reads
 
 
@@ -177,9 +177,8 @@ class _Builder:
 
     def _tensor(self, wanted: str, tensor: str, length: int) -> str:
         """Enter a tensor of the step under ``wanted`` or, where that is taken, another name."""
-        name, number = wanted, 2
-        while name in self.tensors or (name != tensor and name in self.plan.network.tensors):
-            name, number = f"{wanted}.{number}", number + 1
+        own = wanted == tensor and wanted not in self.tensors
+        name = wanted if own else free_name(wanted, self.tensors, self.plan.network.names)
         self.tensors[name] = StepTensor(tensor, length)
         return name
 
