@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -63,6 +63,12 @@ class Timed:
             raise Mixed("several of its inputs depend on the frames")
         return axis
 
+    def same_for_all(self, constants: Iterable[Value | None], from_right: int) -> None:
+        """Constants that are broadcast say the same for all positions of the axis so far from the right."""
+        for value in constants:
+            if value is not None and value.rank >= from_right and value.shape[value.rank - from_right] != 1:
+                raise Mixed(f"constant '{value.name}' differs from position to position of the window")
+
 
 Rule = Callable[[Timed], Kept]
 RULES: dict[tuple[str, str], Rule] = {}
@@ -108,15 +114,11 @@ def _broadcast(t: Timed) -> Kept:
     if len(places) != 1:
         raise Mixed("its inputs do not run along one time axis at one rate")
     ((place, _),) = places
-    length = t.outputs[0].shape[place]
     for value in filter(None, t.node.inputs):
-        own = place - rank + value.rank
-        extent = value.shape[own] if own >= 0 else 1
-        timed = t.axes.get(value.name) is not None
-        if timed and extent != length:
+        axis = t.axes.get(value.name)
+        if axis is not None and value.shape[axis] != t.outputs[0].shape[place]:
             raise Mixed(f"'{value.name}' is repeated along time")
-        if not timed and value.name not in t.axes and extent != 1:
-            raise Mixed(f"constant '{value.name}' differs from position to position of the window")
+    t.same_for_all((v for v in t.node.inputs if v is not None and v.name not in t.axes), rank - place)
     return Kept(place)
 
 
@@ -128,25 +130,35 @@ for _name in ("Identity", "Where"):
 
 @rule("Dropout", "Cast", "CastLike")
 def _same_shape(t: Timed) -> Kept:
-    return Kept(t.axis())
+    if t.node.op_type == "Dropout" and t.node.maybe(2) is not None and t.node.const_ints(2) != (0,):
+        raise Mixed("it drops at random")
+    return Kept(t.only())
 
 
 @rule("QuantizeLinear", "DequantizeLinear")
 @rule("QuantizeLinear", "DequantizeLinear", domain=MICROSOFT)
 def _per_channel(t: Timed) -> Kept:
-    axis = t.only()
-    x = t.node.need(0)
-    if t.node.need(1).elements > 1 and t.node.axis(t.node.int_("axis", 1), x.rank) == axis:
+    axis, x, scale = t.only(), t.node.need(0), t.node.need(1)
+    if scale.rank > 1:  # one for each block of positions along its axis, which are all along the others
+        t.same_for_all(t.node.inputs[1:], x.rank - axis)
+    if (scale.elements > 1 or scale.rank > 1) and t.node.axis(t.node.int_("axis", 1), x.rank) == axis:
         raise Mixed("its scales differ from position to position of the window")
     return Kept(axis)
 
 
-@rule("BatchNormalization", "LRN")
+@rule("LRN")
 def _not_over_channels(t: Timed) -> Kept:
     axis = t.only()
     if axis == 1:
         raise Mixed("time lies on the channels' axis")
     return Kept(axis)
+
+
+@rule("BatchNormalization")
+def _batch_norm(t: Timed) -> Kept:
+    if t.node.int_("training_mode", 0) or any(t.node.proto.output[1:]):
+        raise Mixed("it normalises over time")
+    return _not_over_channels(t)
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
@@ -160,7 +172,9 @@ def _softmax(t: Timed) -> Kept:
 @rule("SimplifiedLayerNormalization", domain=MICROSOFT)
 def _layer_norm(t: Timed) -> Kept:
     rank = t.node.need(0).rank
-    return _normalised(t, range(t.node.axis(t.node.int_("axis", -1), rank), rank))
+    kept = _normalised(t, range(t.node.axis(t.node.int_("axis", -1), rank), rank))
+    t.same_for_all(t.node.inputs[1:], rank - kept.axis)
+    return kept
 
 
 @rule("LpNormalization")
@@ -176,6 +190,7 @@ def _mean_variance(t: Timed) -> Kept:
 
 @rule("InstanceNormalization")
 def _instance_norm(t: Timed) -> Kept:
+    _not_over_channels(t)
     return _normalised(t, range(2, t.node.need(0).rank))
 
 
@@ -228,11 +243,17 @@ def _slide(t: Timed, kernel: Sequence[int], *, dilates: bool = True) -> Kept:
 
 @rule("ConvTranspose")
 def _conv_transpose(t: Timed) -> Kept:
-    axis, x, kernel = t.only(), t.node.need(0), t.node.need(1).shape[2:]
+    axis, x = t.only(), t.node.need(0)
     if axis == 0:
         return Kept(0)
-    if axis == 1 or kernel[axis - 2] != 1 or t.outputs[0].shape[axis] != x.shape[axis]:
+    if axis == 1:
+        raise Mixed("time lies on the channels' axis")
+    window, place = read_window(t.node, x, t.node.need(1).shape[2:]), axis - 2
+    shape = t.outputs[0].shape[axis], window.kernel[place], window.strides[place], window.begin[place]
+    if shape != (x.shape[axis], 1, 1, 0):
         raise Mixed("it makes new positions along time")
+    if t.node.has("output_shape"):
+        raise Mixed("its size is fixed, not its scale")
     return Kept(axis)
 
 
@@ -244,6 +265,8 @@ def _resize(t: Timed) -> Kept:
         raise Mixed("its size is fixed, not its scale")
     if float(np.ravel(scales.data)[axis]) != 1.0:
         raise Mixed("it resizes along time")
+    if t.node.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        raise Mixed("it cuts out a part of the window")
     return Kept(axis)
 
 
@@ -251,6 +274,8 @@ def _resize(t: Timed) -> Kept:
 @rule("QLinearGlobalAveragePool", domain=MICROSOFT)
 def _global_pool(t: Timed) -> Kept:
     axis = t.only()
+    if t.node.int_("channels_last", 0):
+        raise Mixed("its channels come last")
     if axis >= 2:
         raise Reduced
     return Kept(axis)
@@ -390,18 +415,21 @@ def _gather(t: Timed) -> Kept:
 
 @rule("MatMul", "MatMulInteger")
 def _matmul(t: Timed) -> Kept:
-    return _rows(t, t.node.need(1))
+    return _rows(t, t.node.need(1), t.node.inputs[2:3])
 
 
 @rule("QLinearMatMul")
 def _qlinear_matmul(t: Timed) -> Kept:
-    return _rows(t, t.node.need(3))
+    return _rows(t, t.node.need(3), (*t.node.inputs[1:3], *t.node.inputs[6:]))
 
 
-def _rows(t: Timed, b: Value) -> Kept:
+def _rows(t: Timed, b: Value, scales: Sequence[Value | None]) -> Kept:
+    """``scales`` are those of the rows, zero points among them."""
     axis, a = t.only(), t.node.need(0)
     if axis == a.rank - 1:
         raise Mixed("it sums over time")
+    if any(scale is not None and scale.elements > 1 for scale in scales):
+        raise Mixed("its scales differ from position to position of the window")
     from_right = a.rank - axis
     if b.rank > 2 and from_right > 2 and from_right <= b.rank and b.shape[-from_right] != 1:
         raise Mixed("its weights differ from position to position of the window")

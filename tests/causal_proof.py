@@ -43,8 +43,8 @@ def steps(form: Streaming, frames: Array, axis: int, others: dict[str, Array] | 
     model = onnx.load_from_string(form.model())
     onnx.checker.check_model(model)  # pyright: ignore[reportUnknownMemberType]
     run = session(model)
-    kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int32)": np.int32}
-    zeros = {i.name: np.zeros(i.shape, kinds[i.type]) for i in run.get_inputs()}
+    kinds = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others are called as in numpy
+    zeros = {i.name: np.zeros(i.shape, kinds.get(i.type, i.type[7:-1])) for i in run.get_inputs()}
     states = {state.read: zeros[state.read] for state in form.step.states}
     found: list[list[Array]] = []
     size, count = form.step.plan.options.frames, len(form.timed.network.outputs)
