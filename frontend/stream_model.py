@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from dfc.errors import UsageError
 from dfc.frontend.diagnostics import fail
 from dfc.frontend.external import is_external, tensor_array
 from dfc.frontend.importer import import_model
@@ -21,8 +22,12 @@ from dfc.frontend.timed import TimedModel
 from dfc.frontend.values import Array, Shape, Value
 from dfc.ir import Graph, TimedTensor, free_name
 
+#: codes of this module, with the sentence that docs/errors.md prints for each
+STREAM_CODES: Mapping[str, str] = {"CLI104": "the streaming form is too large for an ONNX file"}
 #: IR versions before it want every initializer among the inputs
 _OLDEST_IR = 4
+#: operator set of cuts and joins where the model names none
+_CUTS_OPSET = 13
 
 
 def import_step(content: bytes, name: str) -> Graph:
@@ -111,7 +116,11 @@ class StreamWriter:
     def finish(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], about: Mapping[str, str], doc: str
     ) -> bytes:
-        """The model as a file's content, the same for the same step; ``about`` goes into its metadata."""
+        """The model as a file's content, the same for the same step; ``about`` goes into its metadata.
+
+        Raises:
+            UsageError: CLI104 it is too large for a file.
+        """
         source = self.timed.walked.model
         sparse = [s for s in self.timed.walked.walk.sparse if s.values.name in self._static]
         infos = [[self._info(n) for n in names] for names in (inputs, outputs)]
@@ -121,11 +130,12 @@ class StreamWriter:
         )
         for tensor in tensors_of(graph):
             self._own(tensor)
-        version = max(_OLDEST_IR, source.ir_version)
-        model = helper.make_model(graph, producer_name="dfc", opset_imports=source.opset_import, ir_version=version)
+        version, imports = max(_OLDEST_IR, source.ir_version), list(source.opset_import)
+        if not any(one.domain in ("", "ai.onnx") for one in imports):  # all its operators are of other domains
+            imports.append(helper.make_opsetid("", _CUTS_OPSET))
+        model = helper.make_model(graph, producer_name="dfc", opset_imports=imports, ir_version=version)
         helper.set_model_props(model, dict(about))
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
+        return _content(model, name)
 
     def shape(self, name: str) -> Shape:
         """The shape of a tensor of the step."""
@@ -204,6 +214,19 @@ class StreamWriter:
                 hint="read the model from its file",
             )
         tensor.CopyFrom(numpy_helper.from_array(data, tensor.name))
+
+
+def _content(model: onnx.ModelProto, name: str) -> bytes:
+    try:
+        content: bytes = model.SerializeToString(deterministic=True)
+    except Exception as error:  # the protobuf package's own EncodeError, without depending on its types
+        raise UsageError(
+            "CLI104",
+            f"the streaming form of {name} with its weights does not fit into one ONNX file: {error}",
+            place="--out",
+            hint="a file holds 2 GiB: store the weights in fewer bits, or cut the model before its largest layers",
+        ) from error
+    return content
 
 
 def _feed_bodies(proto: onnx.NodeProto, feeds: Mapping[str, str]) -> None:

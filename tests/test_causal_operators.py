@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from causal_proof import prove_exact, timed
+from causal_proof import prove_exact, session, timed
 from onnx import TensorProto, helper, numpy_helper
 
 from dfc.causal import streaming
@@ -176,6 +176,29 @@ def test_bodies_read_their_window(reads: str) -> None:
     built.graph.value_info.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, shape))
     for options in (CausalOptions(), CausalOptions(hop=3, windows=2), CausalOptions(hop=30)):
         prove_exact(built, "H", options)
+
+
+def test_models_of_other_operators_alone() -> None:
+    """Cuts and joins need ONNX's own operator set, which such a model does not name."""
+    domain = "com.microsoft"
+    nodes = [helper.make_node("QuickGelu", ["x"], ["y"], domain=domain)]
+    built = model(nodes, {}, (1, 2, 9))
+    del built.opset_import[:]
+    built.opset_import.append(helper.make_opsetid(domain, 1))
+    form = streaming(timed(built, "T"), CausalOptions(hop=2))
+    session(onnx.load_from_string(form.model()))
+
+
+def test_too_large_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Large:
+        def SerializeToString(self, **_: object) -> bytes:  # noqa: N802
+            raise ValueError("Failed to serialize proto")
+
+    form = streaming(timed(behind_a_convolution([helper.make_node("Relu", ["c"], ["y"])], {}), "H"), CausalOptions())
+    monkeypatch.setattr("dfc.frontend.stream_model.helper.make_model", lambda *_, **__: Large())
+    monkeypatch.setattr("dfc.frontend.stream_model.helper.set_model_props", lambda *_: None)
+    with pytest.raises(DfcError, match="CLI104"):
+        form.model()
 
 
 @pytest.mark.parametrize("axis", ["x:", ":", "T:", "4", "-5", "0x1"])

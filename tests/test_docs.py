@@ -22,6 +22,7 @@ import dfc
 from dfc import causal, cli_cache, cli_causal, cli_figure, cli_opt, cli_output, cli_values, emit, files, frontend
 from dfc.backend_cost.rules_text import parse_rules
 from dfc.cli import app
+from dfc.frontend.stream_model import STREAM_CODES
 from dfc.frontend.timed import TIME_CODES
 from dfc.hwdsl import parse_arch
 from dfc.mlir import diagnostics
@@ -88,6 +89,7 @@ def test_meanings_are_those_of_the_code() -> None:
     for codes in (
         frontend.CODES,
         TIME_CODES,
+        STREAM_CODES,
         files.CODES,
         cli_values.CODES,
         cli_cache.CODES,
