@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ def metadata(step: CausalStep) -> dict[str, str]:
         "dfc.causal.form": "polyphase" if options.polyphase else "dense",
         "dfc.causal.warm_up_steps": str(plan.warm_up_steps),
         "dfc.causal.latency_frames": str(plan.latency_frames),
-        "dfc.causal.states": ",".join(f"{state.read}>{state.write}" for state in step.states),
+        "dfc.causal.states": json.dumps([[state.read, state.write] for state in step.states]),
     }
 
 

@@ -25,7 +25,7 @@ def render_causal(found: Streaming) -> str:
         ("warm-up", f"{plan.warm_up_steps} steps until outputs are valid"),
         *(("per window", line) for line in _per_window(plan)),
         *(("barrier", line) for line in barriers(plan)),
-        *(("note", line) for line in notes(plan)),
+        *(("note", line) for line in notes(found)),
     ]
     shown = [(label if i == 0 or rows[i - 1][0] != label else "", text) for i, (label, text) in enumerate(rows)]
     return "".join(f"{label:<12}{text}\n" for label, text in shown)
@@ -104,8 +104,12 @@ def _length(plan: CausalPlan, node: TimedNode) -> int:
     return plan.network.tensors[node.reads[0]].length
 
 
-def notes(plan: CausalPlan) -> Iterator[str]:
+def notes(found: Streaming) -> Iterator[str]:
     """What differs from the model."""
+    plan = found.step.plan
+    for name in found.timed.walked.outputs:
+        if name not in plan.network.outputs:
+            yield f"output '{name}' is not computed from the inputs and is left out"
     padded = [node for node in plan.network.nodes if _padded(plan, node)]
     if plan.options.stream and padded:
         yield (

@@ -12,7 +12,7 @@ from causal_proof import prove_exact, session, timed
 from onnx import TensorProto, helper, numpy_helper
 
 from dfc.causal import streaming
-from dfc.causal_text import barriers
+from dfc.causal_text import barriers, render_causal
 from dfc.errors import DfcError
 from dfc.passes.causal_plan import CausalOptions
 
@@ -176,6 +176,13 @@ def test_bodies_read_their_window(reads: str) -> None:
     built.graph.value_info.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, shape))
     for options in (CausalOptions(), CausalOptions(hop=3, windows=2), CausalOptions(hop=30)):
         prove_exact(built, "H", options)
+
+
+def test_outputs_that_are_left_out_are_named() -> None:
+    built = behind_a_convolution([helper.make_node("Relu", ["c"], ["y"])], {}, outs=("y", "w", "x"))
+    said = render_causal(streaming(timed(built, "H"), CausalOptions()))
+    for name in ("w", "x"):
+        assert f"output '{name}' is not computed from the inputs and is left out\n" in said
 
 
 def test_models_of_other_operators_alone() -> None:
