@@ -13,8 +13,8 @@ from dfc.backend_cost.schedule import Schedule
 from dfc.errors import UsageError
 from dfc.execution.memory import Array
 from dfc.execution.runtime import Session, run, session
-from dfc.frontend import import_onnx
 from dfc.frontend.executable import Executable
+from dfc.frontend.importer import graph_of, walk_onnx
 from dfc.frontend.layer_program import LayerProgram, Recipe
 from dfc.ir import Graph, Layer
 from dfc.passes import PassManager, default_pipeline
@@ -31,8 +31,9 @@ class Network:
         self.place = str(path)
         shapes: dict[str | None, tuple[int, ...]] = {t.name: t.shape for t in schedule.model.inputs}
         _same_file(path, schedule, place)
-        self.graph: Graph = PassManager(default_pipeline(), verify=True).run(import_onnx(path, input_shape=shapes))
-        self.model = Executable(path, shapes)
+        walked = walk_onnx(path, input_shape=shapes)
+        self.graph: Graph = PassManager(default_pipeline(), verify=True).run(graph_of(walked))
+        self.model = Executable(walked)
         self.layers: Mapping[str, Layer] = {layer.name: layer for layer in self.graph.layers}
         self._programs: dict[str, LayerProgram] = {}
         self._sessions: dict[tuple[str, bytes], Session] = {}

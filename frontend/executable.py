@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import external_data_helper, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from dfc.errors import UsageError
-from dfc.frontend.external import tensor_array
-from dfc.frontend.importer import walk_onnx
+from dfc.frontend.external import is_external, tensor_array
+from dfc.frontend.importer import Walked
 from dfc.frontend.order import reads, sort_nodes
 from dfc.frontend.values import Array, Shape, Value
 from dfc.ir import Layer
@@ -39,18 +39,14 @@ class Segment:
 class Executable:
     """A model whose parts can be executed. Tensors are named as in the model."""
 
-    def __init__(self, path: Path, input_shape: Mapping[str | None, Shape]):
-        """``input_shape`` by name of input.
-
-        Raises:
-            ModelError: where the model or its data cannot be read.
-        """
-        model, walk = walk_onnx(path, input_shape=input_shape)
-        self.place = str(path)
-        self._values: Mapping[str, Value] = walk.values
+    def __init__(self, walked: Walked):
+        """Raises ModelError where data of the model cannot be read."""
+        self.place = walked.place
+        self._values: Mapping[str, Value] = walked.walk.values
+        self._opsets = walked.opsets
         self._model = onnx.ModelProto()
-        self._model.CopyFrom(model)
-        load_external(self._model, path.parent, self.place)
+        self._model.CopyFrom(walked.model)
+        load_external(self._model, walked.base_dir, self.place)
         self._fix_inputs()
         self.partials = self._take_apart()
         self._writer = {name: node for node in self._model.graph.node for name in node.output if name}
@@ -104,7 +100,7 @@ class Executable:
     @property
     def opset(self) -> int:
         """The version of ONNX's operator set."""
-        return next((i.version for i in self._model.opset_import if i.domain in ("", "ai.onnx")), 1)
+        return self._opsets[""]
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -207,10 +203,10 @@ def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
     return copy
 
 
-def load_external(model: onnx.ModelProto, folder: Path, place: str) -> None:
+def load_external(model: onnx.ModelProto, folder: Path | None, place: str) -> None:
     """Bring tensor data of other files into the model; the importer has checked where these lie."""
     for tensor in model.graph.initializer:
-        if external_data_helper.uses_external_data(tensor):
+        if is_external(tensor):
             data = tensor_array(tensor, folder, f"{place}: initializer '{tensor.name}'")
             if data is not None:
                 tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(data), tensor.name))

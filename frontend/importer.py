@@ -38,9 +38,7 @@ def import_onnx(
     Returns the graph with every shape known. Raises ModelError (codes ONNX..., see diagnostics.CODES) where
     the file is not a usable model or a dimension stays unknown.
     """
-    path = Path(path)
-    model = read_model(path)
-    return _import(model, path.stem, str(path), path.parent, bind, input_shape)
+    return graph_of(walk_onnx(path, bind=bind, input_shape=input_shape))
 
 
 def import_model(
@@ -55,21 +53,21 @@ def import_model(
 
     ``base_dir`` is the folder of its external data; with None external data is neither checked nor read.
     """
-    return _import(model, name, name, base_dir, bind, input_shape)
-
-
-def walk_onnx(
-    path: Path, *, input_shape: Mapping[str | None, tuple[int, ...]] | None = None
-) -> tuple[onnx.ModelProto, Walk]:
-    """The model of a file with its local functions taken apart, and all that the importer knows of its tensors."""
-    walked = walk_model(read_model(path), str(path), path.parent, None, input_shape)
-    return walked.model, walked.walk
+    return graph_of(walk_model(model, name=name, base_dir=base_dir, bind=bind, input_shape=input_shape))
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """A model after the walk over its nodes."""
+    """A model after the walk over its nodes: what graphs are made from, and what executes or rewrites its nodes.
 
+    place:    names the model in messages.
+    base_dir: the folder of its external data; None where that is not read.
+    model:    with its local functions taken apart.
+    """
+
+    name: str
+    place: str
+    base_dir: Path | None
     model: onnx.ModelProto
     walk: Walk
     inputs: list[str]
@@ -78,44 +76,52 @@ class Walked:
     opsets: Mapping[str, int]
 
 
-def _import(
+def walk_onnx(
+    path: str | Path,
+    *,
+    bind: Mapping[str, int] | None = None,
+    input_shape: Mapping[str | None, tuple[int, ...]] | None = None,
+) -> Walked:
+    """The walk over the nodes of a file. Raises ModelError as :func:`import_onnx` does."""
+    path = Path(path)
+    return _walk(read_model(path), path.stem, str(path), path.parent, bind, input_shape)
+
+
+def walk_model(
+    model: onnx.ModelProto,
+    *,
+    name: str,
+    base_dir: Path | None = None,
+    bind: Mapping[str, int] | None = None,
+    input_shape: Mapping[str | None, tuple[int, ...]] | None = None,
+) -> Walked:
+    """Like :func:`walk_onnx` for a model in memory."""
+    return _walk(model, name, name, base_dir, bind, input_shape)
+
+
+def graph_of(walked: Walked) -> Graph:
+    """The network that a walk found. Raises ONNX004 where no output depends on an input."""
+    return _finish(walked.name, walked.place, walked.walk, walked.inputs, walked.outputs, list(walked.notes))
+
+
+def _walk(
     model: onnx.ModelProto,
     name: str,
     place: str,
     base_dir: Path | None,
     bind: Mapping[str, int] | None,
     input_shape: Mapping[str | None, tuple[int, ...]] | None,
-) -> Graph:
-    return graph_of(walk_model(model, place, base_dir, bind, input_shape), name, place)
-
-
-def graph_of(walked: Walked, name: str, place: str) -> Graph:
-    """The network that a walk found. Raises ONNX004 where no output depends on an input."""
-    return _finish(name, place, walked.walk, walked.inputs, walked.outputs, list(walked.notes))
-
-
-def walk_model(
-    model: onnx.ModelProto,
-    place: str,
-    base_dir: Path | None,
-    bind: Mapping[str, int] | None,
-    input_shape: Mapping[str | None, tuple[int, ...]] | None,
 ) -> Walked:
-    """The walk over a model's nodes. Raises ModelError as :func:`import_onnx` does."""
-    check_names(model.graph, place)
-    opsets = read_opsets(model, place)
-    if not model.graph.node:
+    whole, opsets = whole_model(model, base_dir, place)
+    if not whole.graph.node:
         fail(
             "ONNX004",
             "the graph has no nodes",
             place=place,
             hint="there is nothing to schedule; check the export",
         )
-    if not model.graph.output:
+    if not whole.graph.output:
         fail("ONNX011", "the graph has no outputs", place=place, hint="mark the results as graph outputs")
-    if base_dir is not None:
-        check_external(model, base_dir, place)
-    whole = inlined(model, place)
     graph = whole.graph
     nodes = sort_nodes(graph, (), place)
     outputs = [o.name for o in graph.output]
@@ -128,10 +134,23 @@ def walk_model(
     for node in live:
         walk.visit(node)
     notes = [*_dead_note(nodes, live), *walk.notes]
-    return Walked(whole, walk, [i.name for i in inputs], outputs, notes, opsets)
+    return Walked(name, place, base_dir, whole, walk, [i.name for i in inputs], outputs, notes, opsets)
 
 
-def inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
+def whole_model(model: onnx.ModelProto, base_dir: Path | None, place: str) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """(the model with its local functions taken apart, its operator sets by domain), both known to be sound.
+
+    Raises:
+        ModelError: names that are no text, an operator set that is not supported, external data that is not there.
+    """
+    check_names(model.graph, place)
+    opsets = read_opsets(model, place)
+    if base_dir is not None:
+        check_external(model, base_dir, place)
+    return _inlined(model, place), opsets
+
+
+def _inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
     """The model with its local functions taken apart. Raises ONNX016 where they call each other in a circle."""
     if not model.functions:
         return model

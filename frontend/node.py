@@ -34,6 +34,14 @@ def operator(*names: str, domain: str = "") -> Callable[[Handler], Handler]:
     return register
 
 
+def attribute_of(proto: onnx.NodeProto, name: str) -> object | None:
+    """An attribute's value as the onnx package has it; None where it is not set."""
+    for attribute in proto.attribute:
+        if attribute.name == name:
+            return cast(object, helper.get_attribute_value(attribute))
+    return None
+
+
 @dataclass(slots=True)
 class Node:
     """One node with the values that it reads; handlers call :meth:`out`, :meth:`constant` and :meth:`layer`.
@@ -59,10 +67,7 @@ class Node:
         return self.proto.op_type
 
     def _attribute(self, name: str) -> object | None:
-        for attribute in self.proto.attribute:
-            if attribute.name == name:
-                return cast(object, helper.get_attribute_value(attribute))
-        return None
+        return attribute_of(self.proto, name)
 
     def has(self, name: str) -> bool:
         """Whether the attribute is set."""

@@ -14,10 +14,10 @@ from typing import cast
 import onnx
 from onnx import helper, numpy_helper
 
-from dfc.frontend.external import check_external, tensor_array
+from dfc.frontend.external import tensor_array
 from dfc.frontend.fold import evaluate
-from dfc.frontend.importer import inlined
-from dfc.frontend.load import check_names, read_model, read_opsets
+from dfc.frontend.importer import whole_model
+from dfc.frontend.load import read_model
 from dfc.frontend.values import Array
 
 #: an attribute as plain data; a tensor among them is an array, a graph is left out
@@ -52,16 +52,13 @@ class Operation:
 
 
 class Operations:
-    """The nodes of a model by the tensors that they write, and its constants.
-
-    shapes are those that the model declares of its inputs; they may be unknown.
-    """
+    """The nodes of a model by the tensors that they write, and its constants."""
 
     def __init__(self, model: onnx.ModelProto, base_dir: Path | None, place: str) -> None:
-        graph = model.graph
+        whole, self._opsets = whole_model(model, base_dir, place)
+        graph = whole.graph
         self._place = place
         self._base_dir = base_dir
-        self._opsets = read_opsets(model, place)
         self._nodes = {output: node for node in graph.node for output in node.output if output}
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
         self._known: dict[str, Array | None] = {}
@@ -108,10 +105,7 @@ def read_operations(path: str | Path) -> Operations:
 
 def operations_of(model: onnx.ModelProto, base_dir: Path | None, place: str) -> Operations:
     """Like :func:`read_operations` for a model in memory."""
-    check_names(model.graph, place)
-    if base_dir is not None:
-        check_external(model, base_dir, place)
-    return Operations(inlined(model, place), base_dir, place)
+    return Operations(model, base_dir, place)
 
 
 def _plain(attribute: onnx.AttributeProto) -> Iterator[Attribute]:

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from dfc.frontend.node import attribute_of
 from dfc.frontend.values import Array, Shape
 
 #: positions on each axis; on those of batch and channels with any step, elsewhere they follow each other
@@ -78,10 +79,8 @@ class Task:
 
     def attribute(self, name: str, default: object) -> object:
         """An attribute's value."""
-        for one in self.node.attribute:
-            if one.name == name:
-                return helper.get_attribute_value(one)
-        return default
+        value = attribute_of(self.node, name)
+        return default if value is None else value
 
     def ints(self, name: str, default: Sequence[int]) -> list[int]:
         """A list of integers."""

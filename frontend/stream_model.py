@@ -205,7 +205,7 @@ class StreamWriter:
         """Bring a tensor's numbers in from another file."""
         if not is_external(tensor):
             return
-        data = tensor_array(tensor, self.timed.base_dir, f"initializer '{tensor.name}'")
+        data = tensor_array(tensor, self.timed.walked.base_dir, f"initializer '{tensor.name}'")
         if data is None:
             fail(
                 "ONNX006",

@@ -12,8 +12,8 @@ import onnx
 
 from dfc.errors import UsageError
 from dfc.frontend.diagnostics import Unmodelled
-from dfc.frontend.importer import Walked, graph_of, walk_model
-from dfc.frontend.load import read_model, subgraphs, subgraphs_of_all
+from dfc.frontend.importer import Walked, graph_of, walk_model, walk_onnx
+from dfc.frontend.load import subgraphs, subgraphs_of_all
 from dfc.frontend.node import Node
 from dfc.frontend.order import reads
 from dfc.frontend.time_rules import Kept, Mixed, Reduced, Timed, along_time
@@ -41,7 +41,6 @@ class TimedModel:
     walked: Walked
     nodes: tuple[Node, ...]
     values: Mapping[str, Value]
-    base_dir: Path | None
 
 
 def import_timed(
@@ -60,22 +59,20 @@ def import_timed(
         ModelError: as :func:`dfc.frontend.import_onnx` does.
         UsageError: CLI100 there is no such axis.
     """
-    path = Path(path)
-    walked = walk_model(read_model(path), str(path), path.parent, bind, input_shape)
-    return _timed(walked, path.stem, str(path), path.parent, time_axis)
+    return _timed(walk_onnx(path, bind=bind, input_shape=input_shape), time_axis)
 
 
 def timed_model(model: onnx.ModelProto, *, name: str, time_axis: str | None) -> TimedModel:
     """Like :func:`import_timed` for a model in memory."""
-    return _timed(walk_model(model, name, None, None, None), name, name, None, time_axis)
+    return _timed(walk_model(model, name=name), time_axis)
 
 
-def _timed(walked: Walked, name: str, place: str, base_dir: Path | None, time_axis: str | None) -> TimedModel:
-    graph = graph_of(walked, name, place)
+def _timed(walked: Walked, time_axis: str | None) -> TimedModel:
+    graph = graph_of(walked)
     frames, axis = find_axis(walked.model, graph, time_axis)
     found = _Follow(graph, walked, frames, axis)
     network = found.run()
-    return TimedModel(graph, network, walked, tuple(found.nodes), found.values, base_dir)
+    return TimedModel(graph, network, walked, tuple(found.nodes), found.values)
 
 
 # -- which axis ------------------------------------------------------------------------------------------------
