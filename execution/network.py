@@ -32,8 +32,10 @@ class Network:
         shapes: dict[str | None, tuple[int, ...]] = {t.name: t.shape for t in schedule.model.inputs}
         _same_file(path, schedule, place)
         walked = walk_onnx(path, input_shape=shapes)
-        self.graph: Graph = PassManager(default_pipeline(), verify=True).run(graph_of(walked))
+        imported = graph_of(walked)
+        self.graph: Graph = PassManager(default_pipeline(), verify=True).run(imported)
         self.model = Executable(walked)
+        self._called = dict(zip(self.graph.outputs, imported.outputs, strict=True))
         self.layers: Mapping[str, Layer] = {layer.name: layer for layer in self.graph.layers}
         self._programs: dict[str, LayerProgram] = {}
         self._sessions: dict[tuple[str, bytes], Session] = {}
@@ -62,6 +64,10 @@ class Network:
         names = [*self.graph.inputs, *(t for layer in self.graph.layers for t in layer.outputs)]
         return {name: self.model.dtype(name) for name in names}
 
+    def called(self, tensor: str) -> str:
+        """A map's name for the user: that of the model's output where it stands for one, as a view of it is gone."""
+        return self._called.get(tensor, tensor)
+
     # --- what is true
 
     def prepare(self, inputs: Mapping[str, Array]) -> None:
@@ -74,11 +80,16 @@ class Network:
             self.model.learn(dict(zip(names, self._run(names), strict=True)))
 
     def truth(self, names: Iterable[str]) -> dict[str, Array]:
-        """What ONNX Runtime computes for feature maps; what it once computed is kept."""
+        """What ONNX Runtime computes for feature maps; what it once computed is kept.
+
+        For a map that stands for an output of the model that is what the output has, in the map's shape.
+        """
         wanted = list(dict.fromkeys(names))
         rest = [name for name in wanted if name not in self._truth]
         if rest:
-            self._truth.update(zip(rest, self._run(rest), strict=True))
+            numbers = self._run([self.called(name) for name in rest])
+            shapes = (self.graph.tensors[name].shape for name in rest)
+            self._truth.update((n, d.reshape(s)) for n, d, s in zip(rest, numbers, shapes, strict=True))
         return {name: self._truth[name] for name in wanted}
 
     def _run(self, names: list[str]) -> list[Array]:

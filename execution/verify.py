@@ -178,8 +178,8 @@ class _Run:
         self.found.peaks = peaks(self.schedule, self.machine.arch)
         if self.sample is None:
             for name in self.network.graph.outputs:
-                if name not in {c.tensor for c in self.found.compared}:
-                    raise Fault("file", f"output '{name}' of the network is not handed out")
+                if self.network.called(name) not in {c.tensor for c in self.found.compared}:
+                    raise Fault("file", f"output '{self.network.called(name)}' of the network is not handed out")
             self._claims()
 
     def _claims(self) -> None:
@@ -259,7 +259,8 @@ class _Run:
         self.machine.expect(tensor, tags[mine], mine)
         region = (slice(None),) * (data.ndim - (1 if layout.turned else 2)) if data.ndim >= 4 else ()
         part = (*region, slice(lo, hi)) if data.ndim >= 4 or layout.turned else ()
-        wrong, compared = difference(tensor, data[part], self.truth[tensor][part], value_range(self.truth[tensor]))
+        called, scale = self.network.called(tensor), value_range(self.truth[tensor])
+        wrong, compared = difference(called, data[part], self.truth[tensor][part], scale)
         self.found.compared.append(compared)
         if wrong is not None:
             raise self._wrong(run, tensor, data, wrong, {sweep})
@@ -271,7 +272,7 @@ class _Run:
         tensor = buffer.name
         data, tags = self.machine.whole_map(tensor, buffer)
         self.machine.expect(tensor, tags)
-        wrong, compared = difference(tensor, data, self.truth[tensor])
+        wrong, compared = difference(self.network.called(tensor), data, self.truth[tensor])
         self.found.compared.append(compared)
         if wrong is not None:
             raise self._wrong(run, tensor, data, wrong)
