@@ -10,6 +10,8 @@ from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 _WIDTH = 110
+#: of whole numbers; what reads them counts in 64 bits
+_LARGEST = 2**63 - 1
 
 
 def plain(value: object) -> object:
@@ -59,6 +61,8 @@ def typed(kind: Any, value: Any) -> object:
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, found {_shown(value)}")
         return {str(k): typed(args[1], v) for k, v in cast("dict[str, Any]", value).items()}
+    if kind in (int, float) and isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"the number {_shown(value)} is too large")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

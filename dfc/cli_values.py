@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,7 +135,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
             if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("one array, and not several by name")
             return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, BadZipFile, zlib.error) as error:
         hint = "numpy.savez('inputs.npz', name_of_input=array, ...) writes one"
         reason = getattr(error, "strerror", None) or error
         raise UsageError("CLI082", f"no .npz file of inputs: {reason}", place=str(path), hint=hint) from None

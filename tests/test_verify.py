@@ -181,7 +181,13 @@ def test_inputs_of_the_user(chain: tuple[Path, Path], cli: Cli) -> None:
     np.savez(cli.folder / "name.npz", other=rand(1))
     np.save(cli.folder / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
     (cli.folder / "text.npz").write_text("no")
-    for name in ("shape.npz", "name.npz", "pickle.npy", "text.npz", "nowhere.npz"):
+    np.savez_compressed(cli.folder / "whole.npz", input=rand(1, 3, 12, 12))
+    whole = (cli.folder / "whole.npz").read_bytes()
+    (cli.folder / "packed.npz").write_bytes(whole[:90] + b"\xff" * 20 + whole[110:])
+    entry = whole.index(b"PK\x01\x02")  # of the archive's list; the number behind 8 bytes has a bit for a password
+    locked = whole[:6] + b"\x01" + whole[7 : entry + 8] + b"\x01" + whole[entry + 9 :]
+    (cli.folder / "locked.npz").write_bytes(locked)
+    for name in ("shape.npz", "name.npz", "pickle.npy", "text.npz", "nowhere.npz", "packed.npz", "locked.npz"):
         result = cli("verify", chain[1], "--model", chain[0], "--inputs", cli.folder / name)
         assert result.code == 1
         assert result.err.startswith("error[CLI082]"), name
@@ -202,6 +208,8 @@ WRONG: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "unknown field": ("CLI020", lambda s: s.update(more=1)),
     "edited by hand": ("CLI085", lambda s: s["stacks"][0]["rows"][1]["reads"]["conv2"][0].__setitem__(1, 0)),
     "a damaged page": ("HW010", lambda s: s["hw"].update(page="accelerator x {")),
+    "a number beyond 64 bits": ("CLI020", lambda s: s["off_chip"][0].update(bits=10**400)),
+    "a cost beyond 64 bits": ("CLI020", lambda s: s["layers"][0].update(energy_pj=10**400)),
 }
 
 
