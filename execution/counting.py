@@ -73,9 +73,15 @@ def _taken(stack: StackEntry, tile: TileClassEntry) -> Iterator[dict[str, int]]:
 
 
 def macs(schedule: Schedule, graph: Graph, counts: Counts) -> Iterator[Claim]:
-    """Multiply-accumulates of each layer and in all."""
+    """Multiply-accumulates of each layer and in all.
+
+    Raises:
+        Fault: where the file lists a layer that there is not.
+    """
     total = 0
     for entry in schedule.layers:
+        if entry.name not in graph.index:
+            raise Fault("file", f"the list of layers has '{entry.name}', which the model lacks")
         layer = graph.layers[graph.index[entry.name]]
         extents = graph.tensors[layer.output].spatial
         counted = layer.macs * counts.positions.get(layer.name, 0) // max(1, extents[Axis.X] * extents[Axis.Y])

@@ -54,18 +54,27 @@ class Machine:
     """Memories that hold a schedule's buffers, poisoned."""
 
     def __init__(self, schedule: Schedule, arch: Arch, graph: Graph, dtypes: dict[str, np.dtype[Any]]):
-        """Raises Fault where a buffer lies in no memory or beyond the end of one."""
+        """Raises Fault where a buffer lies in no memory or beyond the end of one, or is of nothing that there is."""
         self.schedule = schedule
         self.arch = arch
         self.graph = graph
         self.outside = arch.memories[arch.paths[Role.O][-1]].name
-        self.map_bits, self.weight_bits = schedule.hw.output_bits, schedule.hw.weight_bits
+        self._check_precisions()
+        self.map_bits, self.weight_bits = arch.array.output_bits, arch.array.weight_bits
         self.overwriters = Overwriters()
         self.maps: dict[str, MapInfo] = {}
         self._weights: dict[str, int] = {}
         self._names: list[tuple[int, str, bool]] = []
         self._number(dtypes)
         self.images = self._images()
+
+    def _check_precisions(self) -> None:
+        """The file's precisions are those of its page."""
+        hw, array = self.schedule.hw, self.arch.array
+        for name in ("input_bits", "weight_bits", "partial_bits", "output_bits"):
+            said, meant = getattr(hw, name), getattr(array, name)
+            if said != meant:
+                raise Fault("file", f"'hw' has {name} {said}, the chip's page {meant}", cause="one of them was changed")
 
     def _number(self, dtypes: dict[str, np.dtype[Any]]) -> None:
         elements = sum(t.elements for t in self.graph.tensors.values())
@@ -102,6 +111,7 @@ class Machine:
                 end = b.address_bits + b.bits
                 what = f"{b.what} '{b.name}' reaches from bit {b.address_bits:,} to {end:,} of {b.memory}"
                 raise Fault("file", f"{what}, which has {sizes[b.memory]:,}", cause="a wrong address or size")
+            self._named(b)
             self._bounded(b)
             taken[b.memory].append(b)
         precisions = self.map_bits, self.weight_bits
@@ -116,18 +126,21 @@ class Machine:
             for name, buffers in taken.items()
         }
 
+    def _named(self, b: BufferEntry) -> None:
+        """A buffer is of a map or of a layer's weights that there are; those of loops are named otherwise."""
+        if b.what != "loops" and b.name not in (self._weights if b.what == "weights" else self.maps):
+            raise Fault("file", f"{b.what} '{b.name}' lies in {b.memory}, and the model has nothing of that name")
+
     def _bounded(self, b: BufferEntry) -> None:
         """Off chip nothing takes more than what it is named for: sizes there are not bounded by a memory."""
         if b.memory != self.outside:
             return
-        if b.what == "weights" and b.name in self._weights:
+        if b.what == "weights":
             most = self.graph.layers[self.graph.index[b.name]].weight_elements * self.weight_bits
-        elif b.name in self.maps:
-            most = 2 * max(1, b.lines) * self.maps[b.name].tensor.elements * self.map_bits
         elif b.what == "loops":
-            most = max(t.elements for t in self.graph.tensors.values()) * self.schedule.hw.partial_bits * 2
+            most = max(t.elements for t in self.graph.tensors.values()) * self.arch.array.partial_bits * 2
         else:
-            raise Fault("file", f"{b.what} '{b.name}' lies off chip, and the model has nothing of that name")
+            most = 2 * max(1, b.lines) * self.maps[b.name].tensor.elements * self.map_bits
         if b.bits > most:
             what = f"{b.what} '{b.name}' takes {b.bits:,} bits off chip"
             raise Fault("file", f"{what}, more than it can need", cause="a wrong size")

@@ -35,10 +35,12 @@ class StackRun:
         axes = (*self.stack.columns, *self.stack.rows)
         names = list(dict.fromkeys(name for axis in axes for name in axis.makes))
         unknown = [name for name in names if name not in self.machine.maps]
-        if not axes or unknown:
-            raise Fault(
-                "file", f"the stack's tiles make '{unknown[0]}', which the model lacks" if unknown else "no tiles"
-            )
+        if unknown:
+            raise Fault("file", f"the stack's tiles make '{unknown[0]}', which the model lacks")
+        for layer in self.stack.layers:
+            missing = [name for name in self.network.layers[layer].outputs if name not in names]
+            if missing:
+                raise Fault("file", f"the stack does not say what its tiles make of '{missing[0]}'")
         return names
 
     def _layout(self, tensor: str) -> MapLayout:

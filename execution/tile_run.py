@@ -41,7 +41,7 @@ def run_tile(state: TileState, counts: Counts, watch: Watch | None = None) -> No
     counts.tiles += 1
     for run in state.tile.layers:
         state.layer = run.layer
-        if run.layer not in state.stack.layers or run.layer not in state.network.layers:
+        if run.layer not in state.stack.layers:
             raise Fault("file", f"the class runs layer '{run.layer}', which is none of the stack's")
         step = state.stack.layers.index(run.layer)
         if step < state.step:
@@ -57,9 +57,7 @@ def run_tile(state: TileState, counts: Counts, watch: Watch | None = None) -> No
 def _all_made(state: TileState) -> None:
     """Each layer made what the tile's column and row ask for."""
     for name in state.stack.layers:
-        layer = state.network.layers.get(name)
-        if layer is None or layer.output not in state.layouts:
-            continue
+        layer = state.network.layers[name]
         (y0, y1), (x0, x1) = state.spans(layer)
         if (y1 - y0) * (x1 - x0) and layer.output not in state.maps:
             state.layer = name

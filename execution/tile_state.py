@@ -69,8 +69,6 @@ class TileState:
 
     def spans(self, layer: Layer) -> tuple[Span, Span]:
         """(y, x) positions that a layer makes."""
-        if layer.output not in self.layouts:
-            raise Fault("file", f"the stack does not say what its tiles make of '{layer.output}'")
         return self.layouts[layer.output].spans(*self.at)
 
     def region(self, tensor: str, spans: tuple[Span, Span]) -> tuple[range, ...]:
@@ -275,7 +273,7 @@ class TileState:
     def _rows(self, window: Window) -> tuple[Array, Array]:
         """(values, tags) of a window's box as [position, column]; what is not read is nothing."""
         count = window.mask.size
-        image = self.machine.images[window.memory]
+        image = self.machine.images[self.machine.outside]  # all have the same types
         values = np.zeros((count, window.width), image.values.dtype)
         tags = np.full((count, window.width), EMPTY, image.tags.dtype)
         away = window.away()

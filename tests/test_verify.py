@@ -210,6 +210,10 @@ WRONG: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "a damaged page": ("HW010", lambda s: s["hw"].update(page="accelerator x {")),
     "a number beyond 64 bits": ("CLI020", lambda s: s["off_chip"][0].update(bits=10**400)),
     "a cost beyond 64 bits": ("CLI020", lambda s: s["layers"][0].update(energy_pj=10**400)),
+    "a layer in the list alone": ("CLI085", lambda s: s["layers"][0].update(name="other")),
+    "other precisions": ("CLI085", lambda s: s["hw"].update(output_bits=0)),
+    "a buffer of nothing": ("CLI085", lambda s: s["stacks"][0]["tile_classes"][0]["buffers"][-1].update(name="other")),
+    "tiles that do not make a map": ("CLI085", lambda s: [row["makes"].popitem() for row in s["stacks"][0]["rows"]]),
 }
 
 
