@@ -9,7 +9,7 @@ from math import prod
 from types import MappingProxyType
 
 from dfc.ir.dims import KERNEL_DIM, N_DIMS, OUTPUT_DIM, Axis, Dim, Kind, Role
-from dfc.ir.regions import SAME, AxisMap
+from dfc.ir.regions import SAME, AxisMap, Interval
 
 Sizes = tuple[int, ...]  # ten loop sizes, indexed by Dim
 Triple = tuple[int, int, int]  # one number per axis: (t, y, x)
@@ -176,6 +176,11 @@ class Graph:
     """Layers in topological order, and the tensors between them.
 
     ``inputs`` and ``outputs`` name the network's own; ``notes`` say what the importer assumed or left unmodelled.
+
+    A graph with a ``time`` axis is one step of a network that runs again and again. There a tensor may have a ``past``:
+    so many of its first positions along time were made (or, of a network input, received) by earlier steps, and only
+    the others are made by this one. Loop sizes count these; axis maps take positions of the whole tensor to positions
+    of the whole tensor. A network output with a past hands out what is new.
     """
 
     name: str
@@ -184,9 +189,35 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    time: Axis | None = None
+    past: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", _frozen(self.tensors))
+        object.__setattr__(self, "past", MappingProxyType(dict(self.past)))
+
+    def past_along(self, tensor: str, axis: Axis) -> int:
+        """How many of a tensor's first positions along an axis were made by earlier steps."""
+        return self.past.get(tensor, 0) if axis is self.time else 0
+
+    def made(self, tensor: str) -> Triple:
+        """Extents along (t, y, x) of what is made (or received) of a tensor: all of it but its past."""
+        t, y, x = (
+            n - self.past_along(tensor, axis) for axis, n in zip(Axis, self.tensors[tensor].spatial, strict=True)
+        )
+        return t, y, x
+
+    def made_along(self, tensor: str, axis: Axis) -> Interval:
+        """The positions along an axis that are made of a tensor."""
+        return Interval(self.past_along(tensor, axis), self.tensors[tensor].spatial[axis])
+
+    def made_elements(self, tensor: str) -> int:
+        """Elements that are made of a tensor."""
+        past = self.past.get(tensor, 0)
+        whole = self.tensors[tensor]
+        if not past or self.time is None:
+            return whole.elements
+        return whole.elements // whole.spatial[self.time] * (whole.spatial[self.time] - past)
 
     @cached_property
     def producer(self) -> Mapping[str, int]:

@@ -18,6 +18,9 @@ names the loops that address an operand where they are not those of :func:`usual
 bits stand where it is written, or where a constant is first read. Names that are not plain identifiers are
 quoted like JSON strings. ``#`` starts a comment that ends with its line.
 
+A graph that is one step of a network over time says so on a line ``time y``, and which tensors have a past on lines
+``past %name 2``.
+
 :func:`dfc.ir.parse_graph` reads all of this back: ``parse_graph(print_graph(g)) == g``.
 """
 
@@ -97,6 +100,8 @@ class _Printer:
         yield f"dfc-ir {FORMAT}"
         yield f"graph {print_name(graph.name)}"
         yield from (f"note {_quoted(note)}" for note in graph.notes)
+        if graph.time is not None:
+            yield f"time {graph.time.name.lower()}"
         yield from (f"input {self.typed(name)}" for name in graph.inputs)
         yield from (f"tensor {self.typed(name)}" for name in self.loose())
         for layer in graph.layers:
@@ -105,6 +110,7 @@ class _Printer:
             if nest:
                 yield f"    {nest}"
         yield from (f"output %{print_name(name)}" for name in graph.outputs)
+        yield from (f"past %{print_name(name)} {positions}" for name, positions in sorted(graph.past.items()))
 
     def loose(self) -> list[str]:
         """Tensors that no other line shows with a shape."""

@@ -69,8 +69,10 @@ class _Parser:
         inputs: list[str] = []
         outputs: list[str] = []
         layers: list[Layer] = []
+        time: Axis | None = None
+        past: dict[str, int] = {}
         while not self.scan.at_end:
-            match self.scan.try_word("note", "input", "tensor", "output"):
+            match self.scan.try_word("note", "input", "tensor", "output", "time", "past"):
                 case "note":
                     notes.append(self.scan.string("the quoted text of a note"))
                 case "input":
@@ -79,13 +81,18 @@ class _Parser:
                     self.typed_tensor()
                 case "output":
                     outputs.append(self.tensor())
+                case "time":
+                    time = self.time_axis()
+                case "past":
+                    tensor = self.tensor()
+                    past[tensor] = self.scan.natural("the number of positions that earlier steps made")
                 case _:
                     layers.append(self.layer())
         for used, at in self.first_use.items():
             if used not in self.tensors:
                 hint = "give it a shape where it is written, or on a line 'tensor %name [shape] bits'"
                 self.scan.fail(f"tensor {used!r} has no shape", code="IR005", at=at, hint=hint)
-        return Graph(name, self.tensors, tuple(layers), tuple(inputs), tuple(outputs), tuple(notes))
+        return Graph(name, self.tensors, tuple(layers), tuple(inputs), tuple(outputs), tuple(notes), time, past)
 
     def header(self) -> str:
         scan = self.scan
@@ -99,6 +106,12 @@ class _Parser:
         if scan.try_word("graph") is None:
             scan.fail("expected 'graph' and the graph's name")
         return scan.name("the graph's name")
+
+    def time_axis(self) -> Axis:
+        word = self.scan.try_word(*_AXES)
+        if word is None:
+            self.scan.fail("expected the axis along which steps follow each other", hint=f"one of {', '.join(_AXES)}")
+        return Axis[word.upper()]
 
     # -- tensors
 
@@ -141,7 +154,10 @@ class _Parser:
         elif scan.text.startswith("%", scan.at):
             outputs = self.separated(",", self.typed_tensor)
         else:
-            scan.fail("expected a layer, 'note', 'input', 'tensor' or 'output'", hint="a layer begins with '%'")
+            scan.fail(
+                "expected a layer, 'note', 'input', 'tensor', 'output', 'time' or 'past'",
+                hint="a layer begins with '%'",
+            )
         scan.need_symbol("=", "and the layer's operator")
         kind = self.kind()
         scan.need_symbol(".", "between kind and operator")

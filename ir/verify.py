@@ -1,6 +1,6 @@
 """The verifier: is a graph what every later stage takes for granted?
 
-Checks come in two stages. The first is about names and form (IR101 to IR108); only a graph that passes it can
+Checks come in two stages. The first is about names and form (IR101 to IR109); only a graph that passes it can
 be asked whether its layers make sense (IR110 to IR114).
 
 ===== ===================================================================================================
@@ -14,6 +14,7 @@ IR105 a network output is never written, or stands twice
 IR106 an operand has an impossible role, or its loops are unsorted or do not address it
 IR107 loop sizes, strides, dilations or phases are not positive, or counts are negative
 IR108 a layer writes nothing, writes several tensors without being opaque, or came from nowhere
+IR109 a tensor has a past that is not a part of it, or that no layer by itself makes
 IR110 loop sizes and the shape of the output tensor disagree
 IR111 an axis map reads nothing of its input, or less than the layer's window
 IR112 a constant holds more elements than its loops address
@@ -31,7 +32,6 @@ from math import prod
 from dfc.errors import InternalError
 from dfc.ir.dims import KERNEL_DIM, N_DIMS, OUTPUT_DIM, Axis, Dim, Kind, Role
 from dfc.ir.graph import Graph, Layer, Operand, Source, Tensor
-from dfc.ir.regions import Interval
 
 _SHOWN = 8  # problems in one diagnostic
 
@@ -146,6 +146,19 @@ def _check_order(graph: Graph) -> _Found:
             yield _Problem("IR105", f"network {what} {name!r}", "stands there twice")
 
 
+def _check_past(graph: Graph) -> _Found:
+    made = {*graph.inputs, *(name for layer in graph.layers if not layer.barrier for name in layer.outputs)}
+    for name, past in graph.past.items():
+        place = f"past of tensor {name!r}"
+        if graph.time is None:
+            yield _Problem("IR109", place, "the graph has no time axis")
+        elif name not in made:
+            yield _Problem("IR109", place, "it is neither a network input nor written by a layer that may be tiled")
+        elif name in graph.tensors and not 0 < past < graph.tensors[name].spatial[graph.time]:
+            size = graph.tensors[name].spatial[graph.time]
+            yield _Problem("IR109", place, f"{past} of {size} positions; expected 1 to {size - 1}")
+
+
 # -- form: one layer -----------------------------------------------------------------------------------------
 
 
@@ -210,8 +223,9 @@ def _check_extents(graph: Graph, layer: Layer) -> _Found:
     loops = layer.sizes
     outputs = prod(loops[dim] for dim in (Dim.B, Dim.G, Dim.K, *OUTPUT_DIM))
     if layer.kind is Kind.DENSE:
-        if outputs != tensor.elements:
-            yield _Problem("IR110", _at(layer), f"{outputs} outputs for the {tensor.elements} of {_shown(tensor)}")
+        made = graph.made_elements(layer.output)
+        if outputs != made:
+            yield _Problem("IR110", _at(layer), f"{outputs} outputs for the {made} of {_shown(tensor)}")
         return
     if loops[Dim.B] != tensor.batch:
         yield _Problem("IR110", _at(layer), f"B is {loops[Dim.B]} for {_shown(tensor)}")
@@ -220,7 +234,7 @@ def _check_extents(graph: Graph, layer: Layer) -> _Found:
         shared = f" over {phases} phases" if phases > 1 else ""
         yield _Problem("IR110", _at(layer), f"G*K is {channels}{shared} for {_shown(tensor)}")
     for axis in Axis:
-        dim, extent, phase = OUTPUT_DIM[axis], tensor.spatial[axis], layer.phases[axis]
+        dim, extent, phase = OUTPUT_DIM[axis], graph.made(layer.output)[axis], layer.phases[axis]
         if loops[dim] != -(-extent // phase):
             yield _Problem("IR110", _at(layer), f"{dim.name} is {loops[dim]}, phase {phase}, for {_shown(tensor)}")
 
@@ -247,10 +261,10 @@ def _check_maps(graph: Graph, layer: Layer) -> _Found:
 def _map_complaint(graph: Graph, layer: Layer, operand: Operand, source: Source, axis: Axis) -> str:
     axis_map = source.maps[axis]
     size = graph.tensors[source.tensor].spatial[axis]
-    extent = graph.tensors[layer.output].spatial[axis]
-    needed = axis_map.needs(Interval(0, extent), size)
-    if needed.size == 0 and min(size, extent) > 0 and layer.op != "pad":
-        return f"the {extent} outputs read none of its {size} positions"
+    made = graph.made_along(layer.output, axis)
+    needed = axis_map.needs(made, size)
+    if needed.size == 0 and min(size, made.size) > 0 and layer.op != "pad":
+        return f"the {made.size} outputs read none of its {size} positions"
     kernel, _, dilation = layer.window(axis)
     windowed = operand.role is Role.I and {OUTPUT_DIM[axis], KERNEL_DIM[axis]} <= set(operand.dims)
     plain = layer.phases[axis] == 1 and axis_map.den == 1 and not axis_map.is_full
@@ -288,7 +302,12 @@ def _check_reductions(graph: Graph, layer: Layer) -> _Found:
             yield _Problem("IR114", _at(layer), f"{dim.name} is {layer.sizes[dim]}, but no operand depends on it")
 
 
-_FORM_OF_GRAPH: tuple[Callable[[Graph], _Found], ...] = (_check_tensors, _check_layer_names, _check_order)
+_FORM_OF_GRAPH: tuple[Callable[[Graph], _Found], ...] = (
+    _check_tensors,
+    _check_layer_names,
+    _check_order,
+    _check_past,
+)
 _FORM_OF_LAYER: tuple[Callable[[Layer], _Found], ...] = (_check_vectors, _check_operands, _check_outputs)
 _SENSE_OF_LAYER: tuple[Callable[[Graph, Layer], _Found], ...] = (
     _check_extents,

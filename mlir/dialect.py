@@ -5,7 +5,7 @@ Tensors have builtin types; their element type says how many bits an element has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -39,6 +39,8 @@ from xdsl.traits import IsTerminator
 from xdsl.utils.exceptions import VerifyException
 
 from dfc.ir import SAME, Axis, AxisMap, Dim, Kind, Operand, Role, Source
+
+_AXIS_NAMES = tuple(axis.name.lower() for axis in Axis)
 
 Maps = tuple[AxisMap, AxisMap, AxisMap]
 _LIST = AttrParser.Delimiter
@@ -103,7 +105,7 @@ def _loop(parser: AttrParser) -> str:
 def _axis_map(parser: AttrParser) -> tuple[Axis, AxisMap]:
     at = parser.pos
     axis = parser.parse_identifier()
-    if axis not in ("t", "y", "x"):
+    if axis not in _AXIS_NAMES:
         parser.raise_error("axes are t, y and x", at)
     parser.parse_punctuation("=")
     at = parser.pos
@@ -278,19 +280,27 @@ class OutputOp(IRDLOperation):
 
 @irdl_op_definition
 class GraphOp(IRDLOperation):
-    """A network. ``notes`` say what the importer assumed."""
+    """A network. ``notes`` say what the importer assumed; ``time`` and ``past`` that it is a step, as in ``Graph``."""
 
     name = "dfc.graph"
 
     label = attr_def(StringAttr)
     notes = opt_attr_def(ArrayAttr[StringAttr])
+    time = opt_attr_def(StringAttr)
+    past = opt_attr_def(DictionaryAttr)
     body = region_def("single_block")
     assembly_format = "$label attr-dict-with-keyword $body"
 
-    def __init__(self, label: str, notes: Sequence[str], body: Block) -> None:
+    def __init__(
+        self, label: str, notes: Sequence[str], body: Block, time: str = "", past: Mapping[str, int] | None = None
+    ) -> None:
         attributes: dict[str, Attribute] = {"label": StringAttr(label)}
         if notes:
             attributes["notes"] = ArrayAttr([StringAttr(note) for note in notes])
+        if time:
+            attributes["time"] = StringAttr(time)
+        if past:
+            attributes["past"] = DictionaryAttr({name: IntegerAttr(n, 64) for name, n in past.items()})
         super().__init__(attributes=attributes, regions=[Region(body)])
 
     def verify_(self) -> None:
@@ -301,6 +311,10 @@ class GraphOp(IRDLOperation):
         for op in ops[:-1]:
             if not isinstance(op, InputOp | ConstantOp | TensorOp | LayerOp):
                 raise VerifyException(f"'{op.name}' in a graph")
+        if self.time is not None and self.time.data not in _AXIS_NAMES:
+            raise VerifyException(f"time is one of {', '.join(_AXIS_NAMES)}, not {self.time.data!r}")
+        if not all(isinstance(value, IntegerAttr) for value in (self.past.data if self.past else {}).values()):
+            raise VerifyException("past says of each tensor how many positions")
 
 
 @irdl_op_definition

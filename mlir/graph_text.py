@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerType, ModuleOp, StringAttr, TensorType, UnitAttr
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DictionaryAttr,
+    IntegerAttr,
+    IntegerType,
+    ModuleOp,
+    StringAttr,
+    TensorType,
+    UnitAttr,
+)
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from dfc.errors import DfcError
-from dfc.ir import N_DIMS, Dim, Graph, Kind, Layer, Operand, Origin, Tensor, Triple, problems, verify
+from dfc.ir import N_DIMS, Axis, Dim, Graph, Kind, Layer, Operand, Origin, Tensor, Triple, problems, verify
 from dfc.ir.text import usual_dims
 from dfc.mlir.dialect import (
     DFC,
@@ -98,7 +107,7 @@ def _graph_op(graph: Graph) -> GraphOp:
         for name, result in zip(layer.outputs, nest.results, strict=True):
             values[name] = _named(result, name)
     block.add_op(OutputOp([values[name] for name in graph.outputs]))
-    return GraphOp(graph.name, graph.notes, block)
+    return GraphOp(graph.name, graph.notes, block, "" if graph.time is None else graph.time.name.lower(), graph.past)
 
 
 def _named(value: SSAValue, name: str) -> SSAValue:
@@ -185,7 +194,11 @@ class _Reader:
                 self.declare(inner.tensor, inner.label.data, inner)
                 inputs += [inner.label.data] if isinstance(inner, InputOp) else []
         notes = tuple(note.data for note in op.notes or ())
-        graph = Graph(op.label.data, self.tensors, tuple(layers), tuple(inputs), tuple(outputs), notes)
+        time = None if op.time is None else Axis[op.time.data.upper()]
+        past: dict[str, int] = {}
+        for name, n in op.past.data.items() if op.past is not None else ():
+            past[str(name)] = cast("IntegerAttr[IntegerType]", n).value.data
+        graph = Graph(op.label.data, self.tensors, tuple(layers), tuple(inputs), tuple(outputs), notes, time, past)
         found = problems(graph)
         if found:
             raise problem("MLIR012", f"malformed graph: {found[0]}", op, self.text)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import dfc.ir.text
 from dfc.errors import DfcError, IrError
 from dfc.ir import (
+    Axis,
     AxisMap,
     Dim,
     Graph,
@@ -87,6 +88,8 @@ def wild_graphs(draw: st.DrawFn) -> Graph:
         inputs=draw(names),
         outputs=draw(names),
         notes=tuple(draw(st.lists(st.text(), max_size=2))),
+        time=draw(st.sampled_from([None, *Axis])),
+        past=draw(st.dictionaries(known, st.integers(0, 99), max_size=2)),
     )
 
 

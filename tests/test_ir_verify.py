@@ -9,7 +9,7 @@ import pytest
 from graph_builder import Builder
 
 from dfc.errors import InternalError
-from dfc.ir import AxisMap, Dim, Graph, Kind, Layer, Operand, Role, Source, Tensor, dead_layers, problems, verify
+from dfc.ir import Axis, AxisMap, Dim, Graph, Kind, Layer, Operand, Role, Source, Tensor, dead_layers, problems, verify
 
 Damage = Callable[[Graph], Graph]
 
@@ -46,6 +46,11 @@ def with_tensor(name: str, tensor: Tensor | None) -> Damage:
     return damage
 
 
+def barrier_with_past(graph: Graph) -> Graph:
+    graph = change(0, lambda layer: replace(layer, barrier=True))(graph)
+    return replace(graph, time=Axis.Y, past={"conv0.out": 1})
+
+
 CASES: list[tuple[str, str, str, Damage]] = [
     ("IR101", "conv0", "does not exist", with_tensor("conv0.out", None)),
     ("IR101", "conv0.out", "calls itself", with_tensor("conv0.out", Tensor("x", (1, 4, 8, 6)))),
@@ -69,6 +74,11 @@ CASES: list[tuple[str, str, str, Damage]] = [
     ("IR108", "add2", "writes nothing", change(2, lambda layer: replace(layer, outputs=()))),
     ("IR108", "add2", "2 tensors", change(2, lambda layer: replace(layer, outputs=("add2.out", "const1")))),
     ("IR108", "add2", "no origin", change(2, lambda layer: replace(layer, origin=()))),
+    ("IR109", "conv0.out", "no time axis", lambda g: replace(g, past={"conv0.out": 1})),
+    ("IR109", "conv0.out", "expected 1 to 7", lambda g: replace(g, time=Axis.Y, past={"conv0.out": 8})),
+    ("IR109", "const1", "may be tiled", lambda g: replace(g, time=Axis.Y, past={"const1": 1})),
+    ("IR109", "conv0.out", "may be tiled", barrier_with_past),
+    ("IR110", "conv0", "OY is 8", lambda g: replace(g, time=Axis.Y, past={"conv0.out": 2})),
     ("IR110", "conv0", "OY is 9", change(0, with_size(Dim.OY, 9))),
     ("IR110", "conv0", "G*K is 5", change(0, with_size(Dim.K, 5))),
     ("IR110", "conv0", "B is 2", change(0, with_size(Dim.B, 2))),
@@ -95,6 +105,15 @@ def test_planted_defects_are_found(code: str, place: str, says: str, damage: Dam
     assert caught.value.exit_code == 70
     assert caught.value.code == problems(broken)[0].split()[0]
     assert caught.value.place and caught.value.hint
+
+
+def test_a_layer_makes_what_is_behind_the_past() -> None:
+    graph = change(0, lambda layer: replace(with_size(Dim.OY, 6)(layer), macs=0))(network())
+    step = replace(graph, time=Axis.Y, past={"conv0.out": 2})
+    assert problems(step) == []
+    assert step.made("conv0.out") == (1, 6, 6)
+    assert step.made_elements("conv0.out") == 6 * 6 * 4
+    assert problems(replace(step, time=Axis.X)) != []
 
 
 def test_many_problems_are_summed_up() -> None:
