@@ -11,9 +11,11 @@ from dfc.errors import UsageError
 from dfc.frontend.stream_model import StreamWriter, import_step
 from dfc.frontend.stream_nodes import Along
 from dfc.frontend.timed import TimedModel, import_timed
-from dfc.ir import Graph
+from dfc.ir import Graph, verify
+from dfc.passes import PassManager, default_pipeline
 from dfc.passes.causal_plan import CausalOptions, plan_causal
 from dfc.passes.causal_step import CausalStep, Cut, Join, Run, Stack, Weave, build_step
+from dfc.passes.resident_states import resident_states
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {"CLI102": "several windows per step of a model that reads more than the frames for each"}
@@ -33,6 +35,15 @@ class Streaming:
     def graph(self) -> Graph:
         """The step as every other part of dfc takes a network, before any pass."""
         return import_step(self.model(), self.timed.network.name)
+
+    def resident(self) -> Graph:
+        """The step after the standard passes, with states that stay where they are made as pasts of its tensors."""
+        graph = PassManager(default_pipeline(), verify=True).run(self.graph())
+        count = len(self.step.states)
+        states = list(zip(graph.inputs[-count:], graph.outputs[-count:], strict=True)) if count else []
+        graph = resident_states(graph, states)
+        verify(graph)
+        return graph
 
 
 def causal(

@@ -8,14 +8,18 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from causal_proof import timed
 from cli_helpers import Cli
+from example_models import build
 from graph_strategies import random_cnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dfc.causal import streaming
 from dfc.errors import MlirError
-from dfc.ir import Graph
+from dfc.ir import Axis, Graph
 from dfc.mlir.graph_text import parse_graph_mlir, print_graph_mlir
+from dfc.passes.causal_plan import CausalOptions
 from dfc.passes.fuse import Fuse
 from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import Order, Overlap, Tiler
@@ -39,6 +43,12 @@ def test_graphs_and_plans_come_back_equal(
     assert found.graph == graph
     assert list(found.plans) == plans
     assert print_graph_mlir(found.graph, found.plans, remainder_first=remainder_first) == text
+
+
+def test_a_step_over_time_comes_back_equal() -> None:
+    step = streaming(timed(build("tcn_kws"), "T"), CausalOptions(stream=True)).resident()
+    assert step.past and step.time is Axis.X
+    assert parse_graph_mlir(print_graph_mlir(step)).graph == step
 
 
 @pytest.mark.parametrize(
