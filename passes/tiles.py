@@ -10,6 +10,10 @@ it is computed again. Each map of a stack may have its own choice along each axi
 
 Regions are exact: padding, strides, dilation, branches of different lag and map borders all follow from the axis maps.
 Every map is computed as a whole, to its borders (section "Tiles" of docs/depth-first.md).
+
+Along the time axis of a step (``Graph.time``) there is one tile: the step in the steady state, when as many steps came
+before it as it looks back. What earlier steps left waits in caches that live from step to step, as far as layers of the
+stack still read it, and the next step finds the same, ``new`` positions later.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
-from dfc.ir import EMPTY, Axis, AxisMap, Graph, Interval
+from dfc.ir import EMPTY, Axis, AxisMap, Graph, Interval, Layer
 from dfc.passes.stacks import Stack
 
 
@@ -130,13 +134,20 @@ class ReadStep:
     """What one layer reads of one source along one axis: the window within the map, and what of it earlier tiles left.
 
     ``padding`` are the positions of the window that lie before the map, ``kept`` those of it that this tile computes
-    and later ones still need.
+    and later ones still need. Along time only positions count that the layer really reads; ``skipped`` are those
+    between them.
     """
 
     window: int
     cached: int
     padding: int = 0
     kept: int = 0
+    skipped: int = 0
+
+    @property
+    def span(self) -> int:
+        """Positions from the first that is read to the last."""
+        return self.window + self.skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,15 +311,19 @@ class AxisWalk:
         self.axis = axis
         self.kept = kept
         layers = [graph.layers[i] for i in stack.layers]
-        self.reads = [(one.outputs, [(s.tensor, s.maps[axis]) for s in one.sources]) for one in layers]
+        self.reads = [(one, [(s.tensor, s.maps[axis]) for s in one.sources]) for one in layers]
         self.names = maps_of(graph, stack)
         self.size = {name: graph.tensors[name].spatial[axis] for name in self.names}
+        self.past = {name: graph.past_along(name, axis) for name in self.names}
+        self.steady = axis is graph.time
         whole = self.size[stack.outputs[-1]]
-        self.borders = edges(whole, min(tile, whole), remainder_first=remainder_first)
+        self.borders = [0, whole] if self.steady else edges(whole, min(tile, whole), remainder_first=remainder_first)
         self.tiles = len(self.borders) - 1
 
     def own_part(self, name: str, tile: int) -> Interval:
         """What of a stack output a tile must complete; outputs of another size are shared out in proportion."""
+        if self.steady:
+            return Interval(self.past[name], self.size[name])
         total, size = self.borders[-1], self.size[name]
         lo, hi = (-(-self.borders[tile + i] * size // total) for i in (0, 1))
         return Interval(lo, hi)
@@ -319,16 +334,17 @@ class AxisWalk:
         fresh: dict[str, Interval] = {}
         for name in self.stack.outputs:
             needed[name] = self.own_part(name, tile)
-        for made, sources in reversed(self.reads):
-            for name in made:
+        for layer, sources in reversed(self.reads):
+            for name in layer.outputs:
                 needed[name] = self._without_gaps(needed[name], tile, done[name], self.size[name])
                 fresh[name] = self._fresh(name, needed[name], done[name])
-            span = fresh[made[0]]
+            span = fresh[layer.output]
             for name, axis_map in sources:
                 needed[name] = needed[name].hull(axis_map.needs(span, self.size[name]))
         for name in self.stack.inputs:  # what a stride skips between tiles is fetched like what it skips within one
-            if needed[name].size:
-                needed[name] = Interval(min(needed[name].lo, done[name]), needed[name].hi)
+            if needed[name].size:  # and along time everything is, as its turn to be read will come
+                hi = self.size[name] if self.steady else needed[name].hi
+                needed[name] = Interval(min(needed[name].lo, done[name]), hi)
             fresh[name] = self._fresh(name, needed[name], done[name])
         return needed, fresh
 
@@ -349,7 +365,7 @@ class AxisWalk:
 
     def moments(self) -> Iterator[Moment]:
         """Tile after tile; tiles that are their neighbour moved on are left to :attr:`Moment.ahead`."""
-        done, tile = dict.fromkeys(self.names, 0), 0
+        done, tile = dict(self.past), 0
         last: Moment | None = None
         while tile < self.tiles:
             needed, fresh = self.demands(tile, done)
@@ -381,10 +397,10 @@ class AxisWalk:
         for name, d in by.items():
             if d:
                 ahead = min(ahead, (self.size[name] - moment.needed[name].hi) // d)
-        for made, sources in self.reads:
-            span = moment.fresh[made[0]]
+        for layer, sources in self.reads:
+            span = moment.fresh[layer.output]
             for name, axis_map in sources if span.size else ():
-                ahead = min(ahead, _repeats(axis_map, span, by[made[0]], by[name], self.size[name]))
+                ahead = min(ahead, _repeats(axis_map, span, by[layer.output], by[name], self.size[name]))
         return replace(moment, ahead=ahead, by=by) if ahead > 0 else moment
 
     def _same_tiles(self, tile: int, width: int) -> int:
@@ -420,8 +436,8 @@ class AxisWalk:
             yield name, MapSpan(span.lo, span.hi, span.hi - numbers.stored, own)
 
     def _read_spans(self, fresh: Mapping[str, Interval]) -> Iterator[tuple[ReadSpan, ...]]:
-        for made, sources in self.reads:
-            span = fresh[made[0]]
+        for layer, sources in self.reads:
+            span = fresh[layer.output]
             row: list[ReadSpan] = []
             for name, axis_map in sources:
                 window = axis_map.needs(span, self.size[name])
@@ -441,6 +457,9 @@ class AxisWalk:
         """What tiles do, from the first to the last, and how many of them one after the other."""
         found: list[tuple[AxisStep, int]] = []
         later: dict[str, int] = {}  # per tensor the first position that any later tile needs
+        if self.steady:  # the next step needs the same of all that has moved on meanwhile
+            needed = moments[0].needed
+            later = {n: needed[n].lo + self.size[n] - self.past[n] for n in self.names if needed[n].size}
         for moment in reversed(moments):
             left = moment.ahead + 1
             later = {n: at - moment.ahead * moment.by.get(n, 0) for n, at in later.items()}  # as seen from the first
@@ -471,10 +490,13 @@ class AxisWalk:
                 own = fresh[name].size if keep else self.own_part(name, moment.tile).size
             tensors.append((name, TensorStep(fresh[name].size, stored, waiting, left, own)))
         reads: list[tuple[ReadStep, ...]] = []
-        for made, sources in self.reads:
-            span = fresh[made[0]]
+        for layer, sources in self.reads:
+            span = fresh[layer.output]
             row: list[ReadStep] = []
             for name, axis_map in sources:
+                if self.steady:
+                    row.append(self._timed_read(layer, name, axis_map, moment, later))
+                    continue
                 window = axis_map.needs(span, self.size[name])
                 keep = name in self.kept
                 old = max(0, min(window.hi, before[name]) - window.lo) if keep else 0
@@ -483,12 +505,37 @@ class AxisWalk:
             reads.append(tuple(row))
         return AxisStep(tuple(tensors), tuple(reads))
 
+    def _timed_read(
+        self, layer: Layer, name: str, axis_map: AxisMap, moment: Moment, later: Mapping[str, int]
+    ) -> ReadStep:
+        """What a layer reads of a map along time, position by position."""
+        span, new = moment.fresh[layer.output], moment.done[name]
+        window = axis_map.needs(span, self.size[name])
+        read = touched(layer, axis_map, self.axis, span, self.size[name])
+        kept = sum(i >= max(new, later.get(name, i + 1)) for i in read)
+        return ReadStep(
+            len(read), sum(i < new for i in read), axis_map.padding_before(span), kept, window.size - len(read)
+        )
+
     @staticmethod
     def _overlap(window: Interval, fresh: Interval, later: int | None) -> int:
         """Of a window, the positions that this tile computes and a later one needs."""
         if later is None:
             return 0
         return max(0, min(window.hi, fresh.hi) - max(window.lo, fresh.lo, later))
+
+
+def touched(layer: Layer, axis_map: AxisMap, axis: Axis, out: Interval, size: int) -> list[int]:
+    """The input positions along an axis that a layer really reads for output positions, in order.
+
+    A window with gaps leaves positions out; where the loop nest does not say which, it is all between first and last.
+    """
+    window = axis_map.needs(out, size)
+    kernel, _, dilation = layer.window(axis)
+    if axis_map.den != 1 or axis_map.hi - axis_map.lo != dilation * (kernel - 1):
+        return list(range(window.lo, window.hi))
+    read = {axis_map.num * o + axis_map.lo + dilation * f for o in range(out.lo, out.hi) for f in range(kernel)}
+    return sorted(i for i in read if 0 <= i < size)
 
 
 def maps_of(graph: Graph, stack: Stack) -> list[str]:
@@ -509,7 +556,8 @@ def axis_tiles(
 def plan_spans(graph: Graph, plan: DepthFirstPlan, axis: Axis) -> list[TileSpans]:
     """The tiles of a plan along an axis, position by position."""
     size = plan.tile[0] if axis is Axis.X else plan.tile[1]
-    kept = kept_maps(plan.overlap, maps_of(graph, plan.stack), axis)
+    maps = maps_of(graph, plan.stack)
+    kept = frozenset(maps) if axis is graph.time else kept_maps(plan.overlap, maps, axis)
     return AxisWalk(graph, plan.stack, axis, size, kept, plan.remainder_first).spans()
 
 
@@ -529,13 +577,13 @@ class Tiler:
 
     @property
     def extents(self) -> tuple[int, int]:
-        """(x, y) positions of the map that is tiled."""
-        spatial = self.graph.tensors[self.stack.outputs[-1]].spatial
-        return spatial[Axis.X], spatial[Axis.Y]
+        """(x, y) positions of the map that is tiled; along time those that a step makes."""
+        made = self.graph.made(self.stack.outputs[-1])
+        return made[Axis.X], made[Axis.Y]
 
     def axis(self, axis: Axis, tile: int, overlap: Modes) -> AxisTiles:
         """The tiles along one axis."""
-        kept = kept_maps(overlap, self.maps, axis)
+        kept = frozenset(self.maps) if axis is self.graph.time else kept_maps(overlap, self.maps, axis)
         key = (axis, tile, kept)
         if key not in self._known:
             first = self.remainder_first
@@ -543,8 +591,15 @@ class Tiler:
         return self._known[key]
 
     def plan(self, tile: tuple[int, int], overlap: Modes, order: Order = Order.ROWS) -> DepthFirstPlan:
-        """The plan for tiles of (x, y) positions; larger tiles than the map are the map."""
+        """The plan for tiles of (x, y) positions; larger tiles than the map are the map.
+
+        A step over time is one tile along time, walked along the other axis.
+        """
         tile = (min(tile[0], self.extents[0]), min(tile[1], self.extents[1]))
+        if self.graph.time is Axis.X:
+            tile, order = (self.extents[0], tile[1]), Order.COLUMNS
+        elif self.graph.time is Axis.Y:
+            tile, order = (tile[0], self.extents[1]), Order.ROWS
         x = self.axis(Axis.X, tile[0], overlap)
         y = self.axis(Axis.Y, tile[1], overlap)
         classes: list[TileClass] = []

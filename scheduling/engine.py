@@ -454,5 +454,5 @@ def borders_of(graph: Graph, layer: Layer, reads_x: tuple[ReadStep, ...], reads_
     whole_t = graph.tensors[source.tensor].spatial[Axis.T]
     return Borders(
         pads=(max(0, -t.lo), reads_y[0].padding, reads_x[0].padding),
-        inputs=(whole_t, reads_y[0].window, reads_x[0].window),
+        inputs=(whole_t, reads_y[0].span, reads_x[0].span),
     )
