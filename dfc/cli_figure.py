@@ -66,10 +66,10 @@ _InputShape = Annotated[
     list[str] | None, typer.Option("--input-shape", metavar="[NAME:]SIZES", help="As in dfc compile.")
 ]
 _Stack = Annotated[
-    int | None, typer.Option("--stack", metavar="N", help="From 1 on; that of most layers unless given.")
+    int | None, typer.Option("--stack", metavar="N", help="From 0 on; that of most layers unless given.")
 ]
 _TileClass = Annotated[
-    int | None, typer.Option("--tile-class", metavar="N", help="From 1 on; that of most tiles unless given.")
+    int | None, typer.Option("--tile-class", metavar="N", help="From 0 on; that of most tiles unless given.")
 ]
 _Format = Annotated[str, typer.Option("--format", metavar="png|svg", help="The kind of picture.")]
 _DataOnly = Annotated[bool, typer.Option("--data-only", help="Write the numbers alone; needs no matplotlib.")]

@@ -32,7 +32,7 @@ _COLOUR = {
     "weights": COLOURS[3],
 }
 #: boxes lower than this part of a panel have no name written in them
-_TALL = 0.035
+_TALL = 0.045
 #: a memory that is less full than this is drawn up to what is taken, not up to its size
 _FULL = 0.6
 
@@ -59,7 +59,7 @@ class MemoryMap:
 
 @dataclass(frozen=True, slots=True)
 class TileMemories:
-    """All of it for one tile class of one stack; both are numbered from 1, as in the report."""
+    """All of it for one tile class of one stack; both are numbered from 0, as everywhere."""
 
     model: str
     hw: str
@@ -96,12 +96,12 @@ def tile_memories(
     on_chip = [name for name in chips if name not in outer]
     shown = memories or [name for name in on_chip if any(b.kind != "loops" for b in boxes.get(name, ()))]
     if not any(boxes.get(name) for name in shown):
-        raise _nothing(place, f"nothing lies on chip in stack {number + 1}", "choose another with --stack or --memory")
+        raise _nothing(place, f"nothing lies on chip in stack {number}", "choose another with --stack or --memory")
     return TileMemories(
         schedule.model.name,
         schedule.hw.name,
-        number + 1,
-        which + 1,
+        number,
+        which,
         classes[which].count,
         found.tile,
         found.overlap,
@@ -120,7 +120,7 @@ def chosen_class(schedule: Schedule, place: str, stack: int | None, tile_class: 
     longest = max(range(len(stacks)), key=lambda i: (len(stacks[i].layers), -i))
     number = longest if stack is None else _chosen(stack, len(stacks), "stack", place)
     classes = stacks[number].tile_classes
-    most = max(range(len(classes)), key=lambda i: (classes[i].count, i))
+    most = max(range(len(classes)), key=lambda i: (classes[i].count, -i))
     return number, most if tile_class is None else _chosen(tile_class, len(classes), "tile class", place)
 
 
@@ -129,9 +129,9 @@ def _nothing(place: str, message: str, hint: str) -> UsageError:
 
 
 def _chosen(number: int, count: int, what: str, place: str) -> int:
-    if not 1 <= number <= count:
-        raise _nothing(place, f"there is no {what} {number}", f"they are numbered from 1 to {count}")
-    return number - 1
+    if not 0 <= number < count:
+        raise _nothing(place, f"there is no {what} {number}", f"they are numbered from 0 to {count - 1}")
+    return number
 
 
 def _boxes(stack: StackEntry, tile: TileClassEntry) -> dict[str, list[Box]]:
@@ -222,4 +222,4 @@ def _draw_box(axes: Axes, one: Box, top: float, unit: Scale) -> None:
     box(axes, (one.first, low), (wide, high), _COLOUR.get(one.kind, COLOURS[7]))
     if one.bits >= _TALL * top:
         text = shorten(clean(one.name), max(4, round(12 * wide)))
-        axes.text(one.first + wide / 2, low + high / 2, text, ha="center", va="center", fontsize=7.5)
+        axes.text(one.first + wide / 2, low + high / 2, text, ha="center", va="center", fontsize=6.5)

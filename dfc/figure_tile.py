@@ -47,8 +47,8 @@ def tile_regions(schedule: Schedule, place: str, stack: int | None, tile_class: 
     maps = tuple(made for layer in one.layers for made in layer.makes)
     if not maps:
         hint = "choose another with --stack"
-        raise UsageError("CLI074", f"the layers of stack {number + 1} are not modelled", place=place, hint=hint)
-    return TileRegions(schedule.model.name, number + 1, which + 1, one.count, found.tile, found.overlap, maps)
+        raise UsageError("CLI074", f"the layers of stack {number} are not modelled", place=place, hint=hint)
+    return TileRegions(schedule.model.name, number, which, one.count, found.tile, found.overlap, maps)
 
 
 def region_rows(found: TileRegions) -> list[dict[str, str | int | float | None]]:

@@ -53,7 +53,7 @@ def test_buffers_are_those_of_the_file_and_never_meet() -> None:
     (stack,) = example().stacks
     names = {m.memory.name for m in found.memories}
     assert names == {"lb_w", "lb_io", "gb_io"}
-    listed = [b for b in (*stack.buffers, *stack.tile_classes[found.tile_class - 1].buffers) if b.memory in names]
+    listed = [b for b in (*stack.buffers, *stack.tile_classes[found.tile_class].buffers) if b.memory in names]
     assert sorted((r["memory"], r["what"], r["name"], r["address_bits"], r["bits"]) for r in rows) == sorted(
         (b.memory, b.what, b.name, b.address_bits, b.bits) for b in listed
     )
@@ -79,15 +79,15 @@ def test_files(cli: Cli) -> None:
         assert (result.code, result.out, result.err) == (0, "", "")
         assert "</svg>" in Path(f"drawn/{kind}.svg").read_text()
         data = json.loads(Path(f"drawn/{kind}.json").read_text())
-        assert (data["figure"], data["stack"]) == (kind, "1")
+        assert (data["figure"], data["stack"]) == (kind, "0")
         assert len(data["rows"]) == len(Path(f"drawn/{kind}.csv").read_text().splitlines()) - 1
         assert cli("figure", kind, "out/schedule.json", "-o", "drawn", "--data-only", "-q").code == 0
     assert sorted(p.name for p in Path("out").iterdir()) == before
-    for options in (("--stack", "9"), ("--tile-class", "0"), ("--memory", "attic")):
+    for options in (("--stack", "9"), ("--tile-class", "-1"), ("--memory", "attic")):
         result = cli("figure", "memory", "out", "-o", "none", *options)
         assert result.code == 1
         assert result.err.startswith("error[CLI074]")
-        assert re.search(r"help: .*(from 1 to|one of)", result.err)
+        assert re.search(r"help: .*(from 0 to|one of)", result.err)
     assert not Path("none").exists()
 
 
@@ -95,15 +95,15 @@ def test_schedules_without_addresses(cli: Cli) -> None:
     found = dfc.compile("net.onnx", HW, stacks="one", tile="4x3", reproduce="defines")
     with pytest.raises(UsageError, match="no addresses"):
         tile_memories(found, "here", None, None, ())
-    assert regions(tile_regions(found, "here", None, 1), "png").startswith(b"\x89PNG")
+    assert regions(tile_regions(found, "here", None, 0), "png").startswith(b"\x89PNG")
 
 
 def test_equal_schedules_give_equal_pictures() -> None:
     for kind in ("png", "svg"):
         drawn = [
             (
-                memory_maps(tile_memories(example(), "", 1, 5, ["gb_io"]), kind),
-                regions(tile_regions(example(), "", 1, 5), kind),
+                memory_maps(tile_memories(example(), "", 0, 4, ["gb_io"]), kind),
+                regions(tile_regions(example(), "", 0, 4), kind),
             )
             for _ in range(2)
         ]
