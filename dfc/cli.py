@@ -18,8 +18,21 @@ from dfc._version import __version__
 from dfc.cli_causal import causal_command
 from dfc.cli_figure import app as figure_commands
 from dfc.cli_opt import opt_command
+from dfc.cli_options import (
+    Bind,
+    Cache,
+    CostModel,
+    Hw,
+    InputShape,
+    Model,
+    NoCache,
+    Reproduce,
+    ScheduleFile,
+    Stacks,
+    TileClass,
+)
 from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
-from dfc.cli_verify import ScheduleFile, check_command, schema_command, verify_command
+from dfc.cli_verify import check_command, schema_command, verify_command
 from dfc.errors import DfcError, MlirError, UsageError
 
 if TYPE_CHECKING:
@@ -61,27 +74,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-_Model = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="The network: an ONNX file, or MLIR (linalg) as .mlir.", show_default=False),
-]
-_Bind = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--bind",
-        metavar="NAME=SIZE",
-        help="Give a symbolic dimension of the model a size; once per name. Example: --bind batch=1",
-    ),
-]
-_InputShape = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input-shape",
-        metavar="[NAME:]SIZES",
-        help="Give an input a shape; the name may be left out where there is one input. "
-        "Example: --input-shape 1,3,224,224",
-    ),
-]
 _OrNest = Annotated[
     Path,
     typer.Argument(
@@ -93,14 +85,6 @@ _OrNest = Annotated[
 _Layer = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Which layer of the schedule; dfc report lists them. Example: --layer conv3"),
-]
-_TileClass = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Which of the stack's tile classes, from 0; the one with the most tiles unless given. "
-        "Example: --tile-class 0",
-    ),
 ]
 _Layers = Annotated[
     bool, typer.Option("--layers/--no-layers", help="Tables with a line per layer, or per stack alone.")
@@ -127,16 +111,8 @@ def _root(
 
 @app.command("compile", epilog=_EPILOG, short_help="Find the best depth-first schedule of a model.")
 def compile_command(
-    model: _Model,
-    hw: Annotated[
-        str,
-        typer.Option(
-            "--hw",
-            metavar="HW",
-            help="The accelerator: a .hw page, or a name of the library (see dfc hw). Example: --hw meta_proto_df",
-            show_default=False,
-        ),
-    ],
+    model: Model,
+    hw: Hw,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -171,23 +147,8 @@ def compile_command(
             "is layer by layer. Example: --tile 60x72",
         ),
     ] = "auto",
-    stacks: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|one|each|LAYERS",
-            help="Which layers run depth-first together: auto searches for the best, one is the "
-            "whole network, each is every layer alone; or name the layers to cut after. "
-            "Example: --stacks conv3,conv7",
-        ),
-    ] = "auto",
-    cost_model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="exact|defines",
-            help="exact counts what the hardware does, equal to dfc simulate; defines repeats the published "
-            "reference with its approximations, to compare with its numbers. Example: --cost-model defines",
-        ),
-    ] = None,
+    stacks: Stacks = "auto",
+    cost_model: CostModel = None,
     order: Annotated[
         str,
         typer.Option(
@@ -195,14 +156,7 @@ def compile_command(
             help="Which tile comes next: row by row, or column by column; auto tries both. Example: --order rows",
         ),
     ] = "auto",
-    reproduce: Annotated[
-        str | None,
-        typer.Option(
-            metavar="defines",
-            help="Repeat the published reference: its cost model and its rules for tiles and memories, by which not "
-            "everything has to fit. Example: --reproduce defines",
-        ),
-    ] = None,
+    reproduce: Reproduce = None,
     baselines: Annotated[
         str,
         typer.Option(
@@ -228,8 +182,8 @@ def compile_command(
             "stacks. Example: --emit mlir,trace",
         ),
     ] = None,
-    bind: _Bind = None,
-    input_shape: _InputShape = None,
+    bind: Bind = None,
+    input_shape: InputShape = None,
     mapping: Annotated[
         Path | None,
         typer.Option(
@@ -246,17 +200,8 @@ def compile_command(
             "open is searched. Example: --constraints net.stacks",
         ),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where to keep what the search found out about mappings, for later runs; dfc cache shows the "
-            "place that it has unless given. Example: --cache build/cache",
-        ),
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Use nothing of earlier runs, and keep nothing.")
-    ] = False,
+    cache: Cache = None,
+    no_cache: NoCache = False,
     layers: _Layers = True,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no report and no progress; errors still show.")
@@ -334,9 +279,9 @@ def _deliver(schedule: Schedule, folder: Path, emitter: Emitter, *, layers: bool
 
 @app.command("import", epilog=_EPILOG, short_help="Print a model as dfc understands it.")
 def import_command(
-    model: _Model,
-    bind: _Bind = None,
-    input_shape: _InputShape = None,
+    model: Model,
+    bind: Bind = None,
+    input_shape: InputShape = None,
     passes: Annotated[
         bool,
         typer.Option(
@@ -431,7 +376,7 @@ app.command("schema", epilog=_EPILOG, short_help="Print the JSON Schema of sched
 
 
 @app.command("explain", epilog=_EPILOG, short_help="Show how a layer runs, and what limits it.")
-def explain_command(schedule: _OrNest, layer: _Layer = None, tile_class: _TileClass = None) -> None:
+def explain_command(schedule: _OrNest, layer: _Layer = None, tile_class: TileClass = None) -> None:
     """Draw a layer's loop nest and say what each memory holds and moves, how busy ports are, and what binds.
 
     Example:  dfc explain resnet18.dfc --layer conv1
@@ -449,7 +394,7 @@ def explain_command(schedule: _OrNest, layer: _Layer = None, tile_class: _TileCl
 def simulate_command(
     schedule: _OrNest,
     layer: _Layer = None,
-    tile_class: _TileClass = None,
+    tile_class: TileClass = None,
     limit: Annotated[
         str | None,
         typer.Option(

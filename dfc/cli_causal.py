@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dfc.cli_options import Bind, CausalPadding, FramesPerStep, Hop, InputShape, TimeAxis
 from dfc.cli_output import diagnose, say
 from dfc.errors import UsageError
 
@@ -31,38 +32,18 @@ def causal_command(
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Write the streaming form as an ONNX model."),
     ] = None,
-    time_axis: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[NAME:]AXIS",
-            help="Which axis of the input is time: T, H, W, the model's own name for it, or an index; T unless given. "
-            "Example: --time-axis H",
-        ),
-    ] = None,
-    hop: Annotated[int, typer.Option(metavar="N", help="Frames from one window to the next.")] = 1,
-    padding: Annotated[
-        str,
-        typer.Option(
-            "--causal-padding",
-            metavar="exact|stream",
-            help="exact computes anew what padding inside the window touches; stream reads the frames beyond it "
-            "instead, so that results differ.",
-        ),
-    ] = "exact",
+    time_axis: TimeAxis = None,
+    hop: Hop = 1,
+    padding: CausalPadding = "exact",
     form: Annotated[
         str,
         typer.Option(
             metavar="dense|polyphase", help="Strides in time as dilations, or as undilated streams that take turns."
         ),
     ] = "dense",
-    frames_per_step: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="New frames per step, a multiple of the hop; the hop unless given."),
-    ] = None,
-    bind: Annotated[list[str] | None, typer.Option("--bind", metavar="NAME=SIZE", help="As in dfc compile.")] = None,
-    input_shape: Annotated[
-        list[str] | None, typer.Option("--input-shape", metavar="[NAME:]SIZES", help="As in dfc compile.")
-    ] = None,
+    frames_per_step: FramesPerStep = None,
+    bind: Bind = None,
+    input_shape: InputShape = None,
 ) -> None:
     """Turn a network that looks at a window of frames into one that takes new frames and keeps what it needs.
 

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dfc.cli_options import (
+    Bind,
+    Cache,
+    CausalPadding,
+    CostModel,
+    FramesPerStep,
+    Hop,
+    Hw,
+    InputShape,
+    Model,
+    NoCache,
+    Reproduce,
+    ScheduleFile,
+    Stacks,
+    TileClass,
+    TimeAxis,
+)
 from dfc.cli_output import diagnose, status
-from dfc.cli_verify import ScheduleFile
 from dfc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,13 +54,6 @@ app = typer.Typer(
     help="Draw energy and latency over tiles or accelerators, and a schedule's tiles. Needs matplotlib.",
 )
 
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help="The network: an ONNX file.", show_default=False)]
-_Hw = Annotated[
-    str,
-    typer.Option(
-        "--hw", metavar="HW", help="The accelerator: a .hw page, or a name of the library.", show_default=False
-    ),
-]
 _Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture, a .csv and a .json file.")
 ]
@@ -53,43 +65,79 @@ _X = Annotated[
 ]
 _Y = Annotated[str | None, typer.Option(metavar="SIZES", help="Heights of tiles. Example: --tiles-y 1,4,18,72")]
 _Small = Annotated[bool, typer.Option("--small", help="At most three sizes along each axis, for a quick look.")]
-_Stacks = Annotated[str, typer.Option(metavar="auto|one|each|LAYERS", help="As in dfc compile.")]
-_Cost = Annotated[str | None, typer.Option(metavar="exact|defines", help="As in dfc compile.")]
-_Reproduce = Annotated[
-    str | None, typer.Option(metavar="defines", help="The published reference's rules, as in dfc compile.")
-]
 _Objective = Annotated[
     str, typer.Option(metavar="energy|latency|edp", help="What each layer's mapping has least of, as in dfc compile.")
 ]
-_Bind = Annotated[list[str] | None, typer.Option("--bind", metavar="NAME=SIZE", help="As in dfc compile.")]
-_InputShape = Annotated[
-    list[str] | None, typer.Option("--input-shape", metavar="[NAME:]SIZES", help="As in dfc compile.")
-]
 _Stack = Annotated[
-    int | None, typer.Option("--stack", metavar="N", help="From 0 on; that of most layers unless given.")
-]
-_TileClass = Annotated[
-    int | None, typer.Option("--tile-class", metavar="N", help="From 0 on; that of most tiles unless given.")
+    int | None, typer.Option("--stack", metavar="N", help="Which stack, from 0; that of most layers unless given.")
 ]
 _Format = Annotated[str, typer.Option("--format", metavar="png|svg", help="The kind of picture.")]
 _DataOnly = Annotated[bool, typer.Option("--data-only", help="Write the numbers alone; needs no matplotlib.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Where a figure goes, and in which form."""
+
+    folder: Path
+    kind: str
+    data_only: bool
+    quiet: bool
+
+    def check(self) -> None:
+        """Find out what will not work before the long part begins.
+
+        Raises:
+            UsageError: CLI073, CLI071, or CLI030 and CLI031 of the folder.
+        """
+        from dfc.files import check_folder
+
+        if self.kind not in ("png", "svg"):
+            message = f"no kind of picture is called {self.kind!r}"
+            raise UsageError("CLI073", message, place="--format", hint="png or svg")
+        check_folder(self.folder)
+        if not self.data_only:
+            from dfc.figure_draw import check_drawing
+
+            check_drawing()
+
+    @property
+    def report(self) -> Callable[[str], None] | None:
+        """Shows what is being priced on one line of a terminal."""
+        return None if self.quiet or not sys.stderr.isatty() else status
+
+    def write(
+        self, name: str, about: Mapping[str, str], rows: Sequence[Mapping[str, Value]], draw: Callable[[str], bytes]
+    ) -> None:
+        """Write the numbers, and the picture, which ``draw`` makes of the wanted kind."""
+        from dfc.figures import as_csv, as_json
+        from dfc.files import write_files
+
+        files: dict[str, str | bytes] = {f"{name}.csv": as_csv(rows), f"{name}.json": as_json(name, about, rows)}
+        if not self.data_only:
+            files[f"{name}.{self.kind}"] = draw(self.kind)
+        write_files(self.folder, files)
+        if not self.quiet:
+            diagnose(f"wrote {' and '.join(str(self.folder / file) for file in files)}")
+
+
 @app.command("heatmaps", short_help="Energy and latency over tile sizes, in three modes.")
 def heat_maps_command(
-    model: _Model,
-    hw: _Hw,
+    model: Model,
+    hw: Hw,
     out: _Out = Path("figures"),
     tiles_x: _X = None,
     tiles_y: _Y = None,
     small: _Small = False,
-    stacks: _Stacks = "auto",
+    stacks: Stacks = "auto",
     objective: _Objective = "energy",
-    cost_model: _Cost = None,
-    reproduce: _Reproduce = None,
-    bind: _Bind = None,
-    input_shape: _InputShape = None,
+    cost_model: CostModel = None,
+    reproduce: Reproduce = None,
+    bind: Bind = None,
+    input_shape: InputShape = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
     kind: _Format = "png",
     data_only: _DataOnly = False,
     quiet: _Quiet = False,
@@ -98,30 +146,34 @@ def heat_maps_command(
 
     Example:  dfc figure heatmaps model.onnx --hw meta_proto_df
     """
+    output = _Output(out, kind, data_only, quiet)
     sizes = _sizes(tiles_x, "--tiles-x"), _sizes(tiles_y, "--tiles-y")
-    _prepare(out, kind, data_only=data_only)
+    output.check()
     request = _request(objective, stacks, cost_model, reproduce)
+    from dfc.figure_draw import heat_maps
     from dfc.figures import heat_map_plans, sweep_rows
 
-    sweeper = _sweeper(model, hw, request, bind, input_shape)
-    found = sweeper.sweep(heat_map_plans(*sweeper.sizes(*sizes, small=small)), _reporter(quiet=quiet))
-    _write_sweep(out, "heatmaps", found, sweep_rows(found), "" if data_only else kind, quiet=quiet)
+    with _sweeper(model, hw, request, bind, input_shape, (cache, no_cache), quiet=quiet) as sweeper:
+        found = sweeper.sweep(heat_map_plans(*sweeper.sizes(*sizes, small=small)), output.report)
+    output.write("heatmaps", _about_sweep(found), sweep_rows(found), partial(heat_maps, found))
 
 
 @app.command("shares", short_help="Shares of energy by memory and operand, along tile sizes.")
 def shares_command(
-    model: _Model,
-    hw: _Hw,
+    model: Model,
+    hw: Hw,
     out: _Out = Path("figures"),
     tiles_x: _X = None,
     tiles_y: _Y = None,
     small: _Small = False,
-    stacks: _Stacks = "auto",
+    stacks: Stacks = "auto",
     objective: _Objective = "energy",
-    cost_model: _Cost = None,
-    reproduce: _Reproduce = None,
-    bind: _Bind = None,
-    input_shape: _InputShape = None,
+    cost_model: CostModel = None,
+    reproduce: Reproduce = None,
+    bind: Bind = None,
+    input_shape: InputShape = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
     kind: _Format = "png",
     data_only: _DataOnly = False,
     quiet: _Quiet = False,
@@ -130,14 +182,16 @@ def shares_command(
 
     Example:  dfc figure shares model.onnx --hw meta_proto_df
     """
+    output = _Output(out, kind, data_only, quiet)
     sizes = _sizes(tiles_x, "--tiles-x"), _sizes(tiles_y, "--tiles-y")
-    _prepare(out, kind, data_only=data_only)
+    output.check()
     request = _request(objective, stacks, cost_model, reproduce)
+    from dfc.figure_draw import shares
     from dfc.figures import diagonal_plans, share_rows
 
-    sweeper = _sweeper(model, hw, request, bind, input_shape)
-    found = sweeper.sweep(diagonal_plans(*sweeper.sizes(*sizes, small=small)), _reporter(quiet=quiet))
-    _write_sweep(out, "shares", found, share_rows(found), "" if data_only else kind, quiet=quiet)
+    with _sweeper(model, hw, request, bind, input_shape, (cache, no_cache), quiet=quiet) as sweeper:
+        found = sweeper.sweep(diagonal_plans(*sweeper.sizes(*sizes, small=small)), output.report)
+    output.write("shares", _about_sweep(found), share_rows(found), partial(shares, found))
 
 
 @app.command("architectures", short_help="Networks on accelerators, layer by layer and depth-first.")
@@ -150,11 +204,13 @@ def architectures_command(
     out: _Out = Path("figures"),
     small: Annotated[bool, typer.Option("--small", help="The first two accelerators alone, for a quick look.")] = False,
     objective: _Objective = "energy",
-    cost_model: _Cost = None,
-    reproduce: _Reproduce = None,
+    cost_model: CostModel = None,
+    reproduce: Reproduce = None,
     baselines: Annotated[
         str, typer.Option(metavar="auto|all", help="all also draws the best schedule with one tile size.")
     ] = "auto",
+    cache: Cache = None,
+    no_cache: NoCache = False,
     kind: _Format = "png",
     data_only: _DataOnly = False,
     quiet: _Quiet = False,
@@ -165,26 +221,23 @@ def architectures_command(
 
     Example:  dfc figure architectures fsrcnn.onnx mc_cnn.onnx --hw tpu_like --hw tpu_like_df
     """
-    _prepare(out, kind, data_only=data_only)
+    output = _Output(out, kind, data_only, quiet)
+    output.check()
     request = _request(objective, "auto", cost_model, reproduce, baselines)
-    from dfc.figures import as_csv, as_json, compare_architectures, comparison_rows
+    from dfc.cli_cache import cache_of_run
+    from dfc.cli_values import cache_folder
+    from dfc.figure_draw import architectures
+    from dfc.figures import compare_architectures, comparison_rows
     from dfc.hwdsl import library
     from dfc.pipeline import import_graph
 
+    kept = cache_folder(cache, off=no_cache)
     graphs = {Path(m): import_graph(m) for m in models}
     chips = (hw or library())[: 2 if small else None]
-    found = compare_architectures(graphs, chips, request, _reporter(quiet=quiet))
-    rows = comparison_rows(found)
+    with cache_of_run(kept, quiet=quiet) as store:
+        found = compare_architectures(graphs, chips, request, output.report, store)
     about = {"cost_model": found.cost_model, "rules": found.policy}
-    files: dict[str, str | bytes] = {
-        "architectures.csv": as_csv(rows),
-        "architectures.json": as_json("architectures", about, rows),
-    }
-    if not data_only:
-        from dfc.figure_draw import architectures
-
-        files[f"architectures.{kind}"] = architectures(found, kind)
-    _write(out, files, quiet=quiet)
+    output.write("architectures", about, comparison_rows(found), partial(architectures, found))
 
 
 @app.command("memory", short_help="What lies where in memories while a tile of a schedule runs.")
@@ -192,7 +245,7 @@ def memory_command(
     schedule: ScheduleFile,
     out: _Out = Path("figures"),
     stack: _Stack = None,
-    tile_class: _TileClass = None,
+    tile_class: TileClass = None,
     memory: Annotated[
         list[str] | None,
         typer.Option("--memory", metavar="NAME", help="A memory, once for each; those with maps or weights otherwise."),
@@ -205,13 +258,13 @@ def memory_command(
 
     Example:  dfc figure memory fsrcnn.dfc
     """
-    _prepare(out, kind, data_only=data_only)
+    output = _Output(out, kind, data_only, quiet)
+    output.check()
     from dfc.figure_memory import memory_maps, memory_rows, tile_memories
 
     read, place = _read(schedule)
     found = tile_memories(read, place, stack, tile_class, memory or ())
-    drawn = None if data_only else memory_maps(found, kind)
-    _write_tile(out, "memory", found, memory_rows(found), drawn, kind, quiet=quiet)
+    output.write("memory", _about_tile(found), memory_rows(found), partial(memory_maps, found))
 
 
 @app.command("tile", short_help="What a tile of a schedule computes of each map, and what earlier tiles left of it.")
@@ -219,7 +272,7 @@ def tile_command(
     schedule: ScheduleFile,
     out: _Out = Path("figures"),
     stack: _Stack = None,
-    tile_class: _TileClass = None,
+    tile_class: TileClass = None,
     kind: _Format = "png",
     data_only: _DataOnly = False,
     quiet: _Quiet = False,
@@ -228,26 +281,24 @@ def tile_command(
 
     Example:  dfc figure tile fsrcnn.dfc
     """
-    _prepare(out, kind, data_only=data_only)
+    output = _Output(out, kind, data_only, quiet)
+    output.check()
     from dfc.figure_tile import region_rows, regions, tile_regions
 
     found = tile_regions(*_read(schedule), stack, tile_class)
-    drawn = None if data_only else regions(found, kind)
-    _write_tile(out, "tile", found, region_rows(found), drawn, kind, quiet=quiet)
+    output.write("tile", _about_tile(found), region_rows(found), partial(regions, found))
 
 
 @app.command("causal", short_help="A network over time before and after the causal transform.")
 def causal_figure_command(
-    model: _Model,
+    model: Model,
     out: _Out = Path("figures"),
-    time_axis: Annotated[str | None, typer.Option(metavar="[NAME:]AXIS", help="As in dfc causal.")] = None,
-    hop: Annotated[int, typer.Option(metavar="N", help="As in dfc causal.")] = 1,
-    padding: Annotated[
-        str, typer.Option("--causal-padding", metavar="exact|stream", help="As in dfc causal.")
-    ] = "exact",
-    frames_per_step: Annotated[int | None, typer.Option(metavar="N", help="As in dfc causal.")] = None,
-    bind: _Bind = None,
-    input_shape: _InputShape = None,
+    time_axis: TimeAxis = None,
+    hop: Hop = 1,
+    padding: CausalPadding = "exact",
+    frames_per_step: FramesPerStep = None,
+    bind: Bind = None,
+    input_shape: InputShape = None,
     kind: _Format = "png",
     data_only: _DataOnly = False,
     quiet: _Quiet = False,
@@ -260,19 +311,15 @@ def causal_figure_command(
     from dfc.cli_values import parse_bindings, parse_input_shapes
 
     options = parse_options(hop, frames_per_step, padding, "dense")
-    _prepare(out, kind, data_only=data_only)
+    bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
+    output = _Output(out, kind, data_only, quiet)
+    output.check()
     from dfc.causal import causal
     from dfc.figure_causal import draw_tracks, track_rows, tracks
-    from dfc.figures import as_csv, as_json
 
-    bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
     found = tracks(causal(model, options, time_axis=time_axis, bind=bindings, input_shape=shapes))
-    rows = track_rows(found)
     about = {"model": found.network, "asked": found.asked}
-    files: dict[str, str | bytes] = {"causal.csv": as_csv(rows), "causal.json": as_json("causal", about, rows)}
-    if not data_only:
-        files[f"causal.{kind}"] = draw_tracks(found, kind)
-    _write(out, files, quiet=quiet)
+    output.write("causal", about, track_rows(found), partial(draw_tracks, found))
 
 
 def _read(schedule: Path) -> tuple[Schedule, str]:
@@ -285,23 +332,12 @@ def _read(schedule: Path) -> tuple[Schedule, str]:
     return Schedule.from_json(read_text(path), str(path)), str(path)
 
 
-def _write_tile(
-    out: Path,
-    name: str,
-    found: TileMemories | TileRegions,
-    rows: Sequence[Mapping[str, Value]],
-    drawn: bytes | None,
-    kind: str,
-    *,
-    quiet: bool,
-) -> None:
-    from dfc.figures import as_csv, as_json
+def _about_tile(found: TileMemories | TileRegions) -> dict[str, str]:
+    return {"model": found.model, "stack": str(found.stack), "tile_class": str(found.tile_class)}
 
-    about = {"model": found.model, "stack": str(found.stack), "tile_class": str(found.tile_class)}
-    files: dict[str, str | bytes] = {f"{name}.csv": as_csv(rows), f"{name}.json": as_json(name, about, rows)}
-    if drawn is not None:
-        files[f"{name}.{kind}"] = drawn
-    _write(out, files, quiet=quiet)
+
+def _about_sweep(found: Sweep) -> dict[str, str]:
+    return {"model": found.model, "hw": found.hw, "cost_model": found.cost_model, "rules": found.policy}
 
 
 def _sizes(text: str | None, option: str) -> tuple[int, ...]:
@@ -319,23 +355,6 @@ def _sizes(text: str | None, option: str) -> tuple[int, ...]:
     return found
 
 
-def _prepare(out: Path, kind: str, *, data_only: bool) -> None:
-    """Find out what will not work before the long part begins.
-
-    Raises:
-        UsageError: CLI073, CLI071, or CLI030 and CLI031 of the folder.
-    """
-    from dfc.files import check_folder
-
-    if kind not in ("png", "svg"):
-        raise UsageError("CLI073", f"no kind of picture is called {kind!r}", place="--format", hint="png or svg")
-    check_folder(out)
-    if not data_only:
-        from dfc.figure_draw import check_drawing
-
-        check_drawing()
-
-
 def _request(
     objective: str, stacks: str, cost_model: str | None, reproduce: str | None, baselines: str = "auto"
 ) -> Request:
@@ -344,42 +363,27 @@ def _request(
     return parse_request(objective, "auto", "auto", stacks, cost_model, reproduce=reproduce, baselines=baselines)
 
 
+@contextmanager
 def _sweeper(
-    model: str, hw: str, request: Request, bind: Sequence[str] | None, input_shape: Sequence[str] | None
-) -> Sweeper:
-    from dfc.cli_values import parse_bindings, parse_input_shapes
+    model: str,
+    hw: str,
+    request: Request,
+    bind: Sequence[str] | None,
+    input_shape: Sequence[str] | None,
+    cache: tuple[Path | None, bool],
+    *,
+    quiet: bool,
+) -> Generator[Sweeper]:
+    """What prices tiles; ``cache`` is where answers are kept, and whether none are."""
+    from dfc.cli_cache import cache_of_run
+    from dfc.cli_values import cache_folder, parse_bindings, parse_input_shapes
     from dfc.figures import Sweeper
     from dfc.hwdsl import load_arch
     from dfc.pipeline import import_graph
 
+    kept = cache_folder(cache[0], off=cache[1])
     arch = load_arch(hw)
     bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
-    return Sweeper(import_graph(model, bind=bindings, input_shape=shapes), arch, request)
-
-
-def _write_sweep(
-    out: Path, name: str, found: Sweep, rows: Sequence[Mapping[str, Value]], kind: str, *, quiet: bool
-) -> None:
-    """``kind`` is empty where no picture is wanted."""
-    from dfc.figures import as_csv, as_json
-
-    about = {"model": found.model, "hw": found.hw, "cost_model": found.cost_model, "rules": found.policy}
-    files: dict[str, str | bytes] = {f"{name}.csv": as_csv(rows), f"{name}.json": as_json(name, about, rows)}
-    if kind:
-        from dfc.figure_draw import heat_maps, shares
-
-        files[f"{name}.{kind}"] = {"heatmaps": heat_maps, "shares": shares}[name](found, kind)
-    _write(out, files, quiet=quiet)
-
-
-def _write(out: Path, files: Mapping[str, str | bytes], *, quiet: bool) -> None:
-    from dfc.files import write_files
-
-    write_files(out, files)
-    if not quiet:
-        diagnose(f"wrote {' and '.join(str(out / name) for name in files)}")
-
-
-def _reporter(*, quiet: bool) -> Callable[[str], None] | None:
-    """What is being priced, on one line of a terminal."""
-    return None if quiet or not sys.stderr.isatty() else status
+    graph = import_graph(model, bind=bindings, input_shape=shapes)
+    with cache_of_run(kept, quiet=quiet) as store:
+        yield Sweeper(graph, arch, request, store)

@@ -8,13 +8,9 @@ from typing import Annotated
 
 import typer
 
+from dfc.cli_options import ScheduleFile
 from dfc.cli_output import paint_of, say, terminal_width
 from dfc.errors import UsageError
-
-ScheduleFile = Annotated[
-    Path,
-    typer.Argument(metavar="SCHEDULE", help="A schedule.json, or the folder that holds one.", show_default=False),
-]
 
 
 def check_command(schedule: ScheduleFile) -> None:

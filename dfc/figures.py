@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_store import MappingStore
 from dfc.errors import InfeasibleError
 from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph, Role
@@ -95,11 +96,11 @@ class Comparison:
 class Sweeper:
     """Prices points of one network on one chip under the rules of a request, tiles row by row."""
 
-    def __init__(self, graph: Graph, arch: Arch, request: Request):
+    def __init__(self, graph: Graph, arch: Arch, request: Request, store: MappingStore | None = None):
         self.graph = graph
         self.arch = arch
         self.request = request
-        cache = MappingCache(arch, request.objective, request.model)
+        cache = MappingCache(arch, request.objective, request.model, store)
         pricer = request.policy.pricer(graph, arch, cache, request.rules)
         stacks = choose_stacks(graph, request, pricer)
         self.space = OneSize(pricer, stacks, remainder_first=request.policy.remainder_first)
@@ -162,7 +163,11 @@ def diagonal_plans(xs: Sequence[int], ys: Sequence[int]) -> list[tuple[Tile, Ove
 
 
 def compare_architectures(
-    models: Mapping[Path, Graph], chips: Sequence[str], request: Request, report: Report | None = None
+    models: Mapping[Path, Graph],
+    chips: Sequence[str],
+    request: Request,
+    report: Report | None = None,
+    store: MappingStore | None = None,
 ) -> Comparison:
     """Every network on every chip: layer by layer, the best of DeFiNES's space, and dfc's own unless it reproduces."""
     bars: list[Bar] = []
@@ -173,9 +178,9 @@ def compare_architectures(
         ways: dict[str, tuple[float, int]] = {}
         with suppress(InfeasibleError):
             if request.policy is REFERENCE:
-                ways = _reference_ways(graph, arch, request)
+                ways = _reference_ways(graph, arch, request, store)
             else:
-                found = schedule_graph(graph, arch, request, model_info(graph, path))
+                found = schedule_graph(graph, arch, request, model_info(graph, path), store=store)
                 ways = {b.name: (b.energy_pj, b.latency_cycles) for b in found.baselines}
                 ways["dfc"] = found.totals.energy_pj, found.totals.latency_cycles
         theirs = request.policy is REFERENCE or request.baselines is Wanted.ALL
@@ -185,9 +190,11 @@ def compare_architectures(
     return Comparison(request.model.name, request.policy.name, tuple(bars))
 
 
-def _reference_ways(graph: Graph, arch: Arch, request: Request) -> dict[str, tuple[float, int]]:
+def _reference_ways(
+    graph: Graph, arch: Arch, request: Request, store: MappingStore | None
+) -> dict[str, tuple[float, int]]:
     """Layer by layer, and the best with one tile size and mode, by the reference's rules."""
-    cache = MappingCache(arch, request.objective, request.model)
+    cache = MappingCache(arch, request.objective, request.model, store)
     space = reference_space(request.policy.pricer(graph, arch, cache, request.rules))
     one_tile, best = space.price(space.whole, MODES[0]), BestOneSize(space, request.objective).run()
     found = {Name.ONE_TILE: one_tile, Name.DEFINES: best}

@@ -199,6 +199,26 @@ def test_files_of_the_other_figures(cli: Cli) -> None:
         ) == (count)
 
 
+def test_answers_are_kept_on_disk(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second time nothing is searched, and the numbers are the same."""
+
+    def searched(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    for name, more in (("heatmaps", ()), ("architectures", ("--reproduce", "defines")), ("architectures", ())):
+        arguments = ("figure", name, "net.onnx", "--hw", HW, "--small", "--data-only", "-q", *more, "--cache", "kept")
+        assert cli(*arguments, "-o", "first").code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr("dfc.backend_cost.mapping_cache.search_mapping", searched)
+            assert cli(*arguments, "-o", "again").code == 0
+            assert cli(*arguments[:-2], "--no-cache", "-o", "none").code == 70
+        assert Path(f"first/{name}.json").read_bytes() == Path(f"again/{name}.json").read_bytes()
+    assert not Path("none").exists()
+    assert cli("figure", "shares", "net.onnx", "--hw", HW, "--cache", "kept", "--no-cache").err.startswith(
+        "error[CLI053]"
+    )
+
+
 def test_bars_are_what_compilations_cost(cli: Cli) -> None:
     request = replace(
         parse_request("energy", "auto", "4x4", "auto", "defines", baselines="all"), overlaps=(Overlap.CACHED,)
