@@ -82,12 +82,14 @@ class _Raiser:
         outputs: list[str] = []
         for op in self.function.ops:
             self.at = op
-            if op.name == "func.return":
-                outputs = [self.tensor(self.held[value.number]) for value in op.operands]
-            else:
-                found = self.visit(op)
-                for value in op.results:
-                    self.held[value.number] = found
+            try:
+                if op.name == "func.return":
+                    outputs = [self.tensor(self.held[value.number]) for value in op.operands]
+                else:
+                    self.held |= dict.fromkeys((value.number for value in op.results), self.visit(op))
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                # what mlir-opt verifies and xDSL does not: ranks, numbers of operands, attributes that have to be there
+                op.fail("operands, attributes and results do not go together")
         infos = [onnx.ValueInfoProto(name=name) for name in outputs]
         graph = helper.make_graph(
             self.nodes, self.function.name, inputs, infos, initializer=list(self.constants.values())

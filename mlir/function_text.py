@@ -87,7 +87,11 @@ def read_function(text: str, file: str) -> MlirFunction:
         message = f"one function is expected in a module, not {len(found)}"
         hint = "keep the network's function and drop or inline the others"
         raise MlirError("MLIR021", message, span=Span(file, 1, 1, max(1, len(first)), first), hint=hint)
-    return _Reader(text).function(found[0])
+    (only,) = found
+    if len(only.body.blocks) != 1 or not only.body.block.ops:
+        message = f"a function of {len(only.body.blocks)} blocks" if len(only.body.blocks) > 1 else "an empty function"
+        raise problem("MLIR021", message, only, text, "the network's operations follow each other without branches")
+    return _Reader(text).function(only)
 
 
 class _Reader:
@@ -173,7 +177,12 @@ def _dense(attr: Attribute) -> Array:
     found = cast("DenseIntOrFPElementsAttr[AnyFloat | IntegerType]", attr)
     kind = cast("TensorType[Attribute]", found.type)
     shape = tuple(kind.get_shape())
-    data = np.frombuffer(found.data.data, np.dtype(_DTYPES.get(str(kind.element_type), "<f4")))
+    known = _DTYPES.get(str(kind.element_type))
+    if known is None:
+        values = np.array(found.get_values())
+        data = values.astype("<f4") if values.dtype.kind == "f" else values
+    else:
+        data = np.frombuffer(found.data.data, known)
     return np.broadcast_to(data[0], shape) if data.size == 1 else data.reshape(shape)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from xdsl.context import Context
@@ -19,6 +19,14 @@ from dfc.errors import MlirError, Span
 
 #: of a line that is shown
 _LONGEST = 400
+#: of a violation that has no sentence of its own
+_MISFIT = "operands, attributes and results do not go together"
+#: errors of Python that xDSL lets out, in words
+_MEANING: Mapping[type[Exception], str] = {
+    IndexError: _MISFIT,
+    RecursionError: "nested too deep",
+    MemoryError: "a constant that needs more memory than there is",
+}
 
 
 @lru_cache(maxsize=1)
@@ -50,21 +58,23 @@ def parse_module(text: str, file: str, dialects: Sequence[Dialect]) -> ModuleOp:
     context = Context()
     for dialect in (Builtin, *dialects):
         context.load_dialect(dialect)
-    parser = _PlacedParser(context, text, file)
+    parser = None
     try:
+        parser = _PlacedParser(context, text, file)  # which reads the first word
         module = parser.parse_module()
     except ParseError as error:
         at = error.span.start
         raise MlirError("MLIR010", _sentence(error.msg), span=_span(text, file, at, error.span.end - at)) from None
-    except VerifyException as error:
-        raise MlirError("MLIR010", _sentence(str(error)), span=_span(text, file, parser.pos, 1)) from None
-    except Exception as error:  # numbers that no type holds, nesting without an end: xDSL lets several types out
-        raise MlirError("MLIR010", _sentence(str(error)), span=_span(text, file, parser.pos, 1)) from None
+    except Exception as error:  # numbers that no type holds and the like: xDSL lets several types out
+        message = _MEANING.get(type(error)) or _sentence(str(error))
+        raise MlirError("MLIR010", message, span=_span(text, file, parser.pos if parser else 0, 1)) from None
     for op in module.walk():
         try:
             op.verify(verify_nested_ops=False)
         except VerifyException as error:
             raise problem("MLIR011", _sentence(str(error)), op, text) from None
+        except Exception:  # verifiers of linalg take for granted what they do not check
+            raise problem("MLIR011", _MISFIT, op, text) from None
     return module
 
 

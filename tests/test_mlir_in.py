@@ -13,11 +13,11 @@ import pytest
 from cli_helpers import Cli
 from example_models import build
 from iree_helpers import SCRIPTS
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx_helpers import feeds_for, model_of, rand, session
 
 import dfc
-from dfc.errors import MlirError
+from dfc.errors import DfcError, MlirError
 from dfc.frontend import raise_linalg
 from dfc.ir import Layer
 from dfc.mlir.function_text import read_function
@@ -154,3 +154,88 @@ def test_wrong_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "error[MLIR021]" in cli("import", tmp_path / "two.mlir").err
     assert "error[MLIR022]" in cli("import", tmp_path / "two.mlir", "--bind", "n=1").err
     assert "error[CLI022]" in cli("import", tmp_path / "none.mlir").err
+
+
+def function(operands: str, result: str, *body: str) -> str:
+    return f"func.func @net({operands}) -> {result} {{\n" + "\n".join(body) + f"\nreturn %y : {result}\n}}\n"
+
+
+def convolution(kind: str, given: str, weights: str, made: str, axes: int, operands: str = "%a, %b") -> str:
+    """A convolution without padding; ``given``, ``weights`` and ``made`` are sizes."""
+    given, weights, made = (f"tensor<{sizes}xf32>" for sizes in (given, weights, made))
+    steps = ", ".join(f"{name} = dense<1> : vector<{axes}xi64>" for name in ("dilations", "strides"))
+    types = ", ".join([given, weights][: operands.count("%")])
+    return function(
+        f"%a: {given}, %b: {weights}",
+        made,
+        "%z = arith.constant 0.0 : f32",
+        f"%i = tensor.empty() : {made}",
+        f"%e = linalg.fill ins(%z : f32) outs(%i : {made}) -> {made}",
+        f"%y = linalg.{kind} {{{steps}}} ins({operands} : {types}) outs(%e : {made}) -> {made}",
+    )
+
+
+IN_TURN = "affine_map<(a, b) -> (a, b)>"
+PLANE, LINE = "conv_2d_nchw_fchw", "conv_1d_ncw_fcw"
+#: a text that is no network, and what is said of it with the line
+TEXTS = {
+    "unfinished first word": ('"abc', "MLIR010", "before closing", 1),
+    "no character of MLIR": ("\0", "MLIR010", "Unexpected character", 1),
+    "nesting": ("builtin.module {" * 2000, "MLIR010", "nested too deep", 1),
+    "one operand": (convolution(PLANE, "1x3x8x8", "4x3x3x3", "1x4x6x6", 2, "%a"), "MLIR010", "do not go together", 6),
+    "three strides": (convolution(PLANE, "1x3x8x8", "4x3x3x3", "1x4x6x6", 3), "MLIR011", "do not go together", 5),
+    "one operand of one that xDSL lacks": (
+        convolution(LINE, "1x3x8", "4x3x3", "1x4x6", 1, "%a"), "MLIR020", "do not go together", 5
+    ),
+    "a rank too few": (convolution(LINE, "3x8", "4x3x3", "1x4x6", 1), "MLIR020", "do not go together", 5),
+    "an empty function": ("func.func @net(%x: f32) {\n}\n", "MLIR021", "an empty function", 1),
+    "branches": ("func.func @net() {\nreturn\n^bb1:\nreturn\n}\n", "MLIR021", "2 blocks", 1),
+    "an empty body": (
+        function(
+            "%x: tensor<2x3xf32>", "tensor<2x3xf32>",
+            f"%y = linalg.generic {{indexing_maps = [{IN_TURN}, {IN_TURN}],"
+            ' iterator_types = ["parallel", "parallel"]} ins(%x : tensor<2x3xf32>) outs(%x : tensor<2x3xf32>) {',
+            "^bb0(%p: f32, %q: f32):\n} -> tensor<2x3xf32>",
+        ), "MLIR020", "do not go together", 2,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_is_no_network_has_a_place(name: str, tmp_path: Path) -> None:
+    text, code, message, line = TEXTS[name]
+    (tmp_path / "net.mlir").write_text(text)
+    with pytest.raises(DfcError) as caught:
+        import_graph(tmp_path / "net.mlir")
+    assert caught.value.code == code
+    assert message in caught.value.message
+    assert caught.value.span is not None
+    assert caught.value.span.line == line
+
+
+def test_convolutions_of_these_texts_are_read(tmp_path: Path) -> None:
+    for text in (
+        convolution(PLANE, "1x3x8x8", "4x3x3x3", "1x4x6x6", 2),
+        convolution(LINE, "1x3x8", "4x3x3", "1x4x6", 1),
+    ):
+        (tmp_path / "net.mlir").write_text(text)
+        assert [layer.op for layer in import_graph(tmp_path / "net.mlir").layers] == ["conv"]
+
+
+@pytest.mark.parametrize("elem", ["f16", "bf16", "f32", "f64"])
+def test_constants_of_every_float(elem: str) -> None:
+    """Numbers of two bytes are not read as those of four."""
+    kind = f"tensor<1x3x{elem}>"
+    text = function(
+        f"%x: {kind}",
+        kind,
+        f"%c = arith.constant dense<[[1.0, -2.0, 3.5]]> : {kind}",
+        f"%i = tensor.empty() : {kind}",
+        f"%y = linalg.generic {{indexing_maps = [{', '.join([IN_TURN] * 3)}],"
+        f' iterator_types = ["parallel", "parallel"]}}'
+        f" ins(%x, %c : {kind}, {kind}) outs(%i : {kind}) {{",
+        f"^bb0(%p: {elem}, %q: {elem}, %r: {elem}):\n%s = arith.addf %p, %q : {elem}\nlinalg.yield %s : {elem}",
+        f"}} -> {kind}",
+    )
+    (constant,) = raise_linalg(read_function(text, "net.mlir")).graph.initializer
+    assert numpy_helper.to_array(constant).ravel().tolist() == [1.0, -2.0, 3.5]
