@@ -20,9 +20,8 @@ from dfc.backend_cost.spatial_search import Spatial
 from dfc.errors import InfeasibleError, InternalError, MlirError, RulesError, UsageError
 from dfc.files import read_text
 from dfc.frontend import (
-    ModelProto,
     Operations,
-    import_model,
+    Raised,
     import_onnx,
     operations_of,
     raise_linalg,
@@ -80,8 +79,7 @@ def import_graph(
         ModelError, MlirError: the model cannot be read; see docs/errors.md.
     """
     if is_mlir(model):
-        raised = _raised(Path(model), given=bool(bind or input_shape))
-        graph = import_model(raised, name=Path(model).stem, base_dir=None)
+        graph = _raised(Path(model), given=bool(bind or input_shape)).graph(Path(model).stem)
     else:
         graph = import_onnx(model, bind=bind, input_shape=input_shape)
     return PassManager(default_pipeline(), verify=True).run(graph) if passes else graph
@@ -94,7 +92,7 @@ def model_operations(model: str | Path) -> Operations:
         ModelError, MlirError: the model cannot be read; see docs/errors.md.
     """
     if is_mlir(model):
-        return operations_of(_raised(Path(model), given=False), None, str(model))
+        return operations_of(_raised(Path(model), given=False).model, None, str(model))
     return read_operations(model)
 
 
@@ -103,7 +101,7 @@ def is_mlir(model: str | Path) -> bool:
     return Path(model).suffix == ".mlir"
 
 
-def _raised(path: Path, *, given: bool) -> ModelProto:
+def _raised(path: Path, *, given: bool) -> Raised:
     """The ONNX model that a network in MLIR was lowered from. ``given``: sizes were, which the text has itself."""
     need_xdsl()
     from dfc.mlir.function_text import read_function

@@ -32,6 +32,7 @@ from dfc.frontend.linalg_values import (
     scalar,
 )
 from dfc.frontend.mlir_function import MlirFunction, MlirOp, MlirValue
+from dfc.frontend.raised import Made, Raised
 from dfc.frontend.values import Array, Shape
 
 OPSET = 17
@@ -51,19 +52,21 @@ _UNARY = {
 _CASTS = frozenset({"arith.extf", "arith.truncf", "tensor.cast"})
 
 
-def raise_linalg(function: MlirFunction) -> onnx.ModelProto:
+def raise_linalg(function: MlirFunction) -> Raised:
     """The ONNX model that computes what a function does.
 
     Raises:
         MlirError: MLIR020 an operation that is not understood, with its place.
     """
-    return _Raiser(function).model()
+    raiser = _Raiser(function)
+    return Raised(raiser.model(), raiser.made)
 
 
 class _Raiser:
     def __init__(self, function: MlirFunction) -> None:
         self.function = function
         self.nodes: list[onnx.NodeProto] = []
+        self.made: dict[str, Made] = {}
         self.constants: dict[str, onnx.TensorProto] = {}
         self.held: dict[int, Held] = {}
         self.done: dict[int, tuple[Held, str]] = {}  # by identity, with what keeps it alive
@@ -102,6 +105,7 @@ class _Raiser:
         """An operator with one output."""
         self.counts[kind] += 1
         name = f"{kind.lower()}{self.counts[kind]}"
+        self.made[name] = Made(self.at.span, f"{name}.out", shape)
         self.nodes.append(helper.make_node(kind, list(inputs), [f"{name}.out"], name=name, **attributes))
         return Named(f"{name}.out", shape)
 

@@ -88,7 +88,7 @@ def test_the_graph_is_that_of_the_onnx_model(name: str, form: str, tmp_path: Pat
     judge = session(model)
     feeds = feeds_for(theirs, judge)
     (want,) = judge.run(None, feeds)
-    (have,) = session(raised).run(None, dict(zip(ours.inputs, feeds.values(), strict=True)))
+    (have,) = session(raised.model).run(None, dict(zip(ours.inputs, feeds.values(), strict=True)))
     assert np.abs(np.asarray(have) - np.asarray(want)).max() <= 1e-6 * np.abs(np.asarray(want)).max()
 
 
@@ -188,6 +188,13 @@ TEXTS = {
         convolution(LINE, "1x3x8", "4x3x3", "1x4x6", 1, "%a"), "MLIR020", "do not go together", 5
     ),
     "a rank too few": (convolution(LINE, "3x8", "4x3x3", "1x4x6", 1), "MLIR020", "do not go together", 5),
+    "a part of what the operands give": (
+        convolution(PLANE, "1x3x8x8", "4x3x3x3", "1x4x5x6", 2), "MLIR020", "where [1, 4, 6, 6] is computed", 5
+    ),
+    "no strides": (
+        convolution(PLANE, "1x3x8x8", "4x3x3x3", "1x4x6x6", 2).replace("strides = dense<1>", "strides = dense<0>"),
+        "ONNX016", "must be positive", 5,
+    ),
     "an empty function": ("func.func @net(%x: f32) {\n}\n", "MLIR021", "an empty function", 1),
     "branches": ("func.func @net() {\nreturn\n^bb1:\nreturn\n}\n", "MLIR021", "2 blocks", 1),
     "an empty body": (
@@ -237,5 +244,5 @@ def test_constants_of_every_float(elem: str) -> None:
         f"^bb0(%p: {elem}, %q: {elem}, %r: {elem}):\n%s = arith.addf %p, %q : {elem}\nlinalg.yield %s : {elem}",
         f"}} -> {kind}",
     )
-    (constant,) = raise_linalg(read_function(text, "net.mlir")).graph.initializer
+    (constant,) = raise_linalg(read_function(text, "net.mlir")).model.graph.initializer
     assert numpy_helper.to_array(constant).ravel().tolist() == [1.0, -2.0, 3.5]
