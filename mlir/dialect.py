@@ -313,7 +313,7 @@ class GraphOp(IRDLOperation):
                 raise VerifyException(f"'{op.name}' in a graph")
         if self.time is not None and self.time.data not in _AXIS_NAMES:
             raise VerifyException(f"time is one of {', '.join(_AXIS_NAMES)}, not {self.time.data!r}")
-        if not all(isinstance(value, IntegerAttr) for value in (self.past.data if self.past else {}).values()):
+        if self.past and not all(isinstance(value, IntegerAttr) for value in self.past.data.values()):
             raise VerifyException("past says of each tensor how many positions")
 
 
