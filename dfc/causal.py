@@ -105,6 +105,13 @@ def _along(run: Run) -> Along | None:
     return Along(run.node.slides, run.window.stride, run.window.dilation, -run.window.lo, run.pad_end)
 
 
+def form_name(options: CausalOptions) -> str:
+    """What the forms of all layers are called together."""
+    if options.segments:
+        return "mixed"
+    return "polyphase" if options.polyphase else "dense"
+
+
 def metadata(step: CausalStep) -> dict[str, str]:
     """What the model's metadata says, by key."""
     plan = step.plan
@@ -116,7 +123,7 @@ def metadata(step: CausalStep) -> dict[str, str]:
         "dfc.causal.frames_per_step": str(options.frames),
         "dfc.causal.windows_per_step": str(options.windows),
         "dfc.causal.padding": "stream" if options.stream else "exact",
-        "dfc.causal.form": "polyphase" if options.polyphase else "dense",
+        "dfc.causal.form": form_name(options),
         "dfc.causal.warm_up_steps": str(plan.warm_up_steps),
         "dfc.causal.latency_frames": str(plan.latency_frames),
         "dfc.causal.states": json.dumps([[state.read, state.write] for state in step.states]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dfc.causal import Streaming
+from dfc.causal import Streaming, form_name
 from dfc.ir import TimedNode
 from dfc.passes.causal_plan import CausalPlan
 from dfc.passes.causal_step import CausalStep
@@ -24,6 +24,7 @@ def render_causal(found: Streaming) -> str:
         ("latency", _latency(plan)),
         ("warm-up", f"{plan.warm_up_steps} steps until outputs are valid"),
         *(("per window", line) for line in _per_window(plan)),
+        *(("recomputed", line) for line in _recomputed(plan)),
         *(("barrier", line) for line in barriers(plan)),
         *(("note", line) for line in notes(found)),
     ]
@@ -40,7 +41,7 @@ def _window(plan: CausalPlan) -> str:
 def _step(plan: CausalPlan) -> str:
     options = plan.options
     windows = "1 window" if options.windows == 1 else f"{options.windows} windows"
-    form = "polyphase" if options.polyphase else "dense"
+    form = form_name(options)
     padding = "streaming padding" if options.stream else "exact padding"
     return f"{_frames(options.frames)} in, {windows} out; hop {options.hop}, {form} form, {padding}"
 
@@ -84,6 +85,14 @@ def _per_window(plan: CausalPlan) -> Iterator[str]:
         yield f"the ends of {_listed(partly)}: padding touches them"
     if whole:
         yield f"all of {_listed(whole)}"
+
+
+def _recomputed(plan: CausalPlan) -> Iterator[str]:
+    """Segments of which nothing is kept inside."""
+    for segment in plan.options.segments:
+        nodes = [node for node in plan.network.nodes if node.name in segment.nodes]
+        if segment.recompute and nodes:
+            yield f"{_listed(nodes)}: from the past of their inputs alone"
 
 
 def _listed(nodes: list[TimedNode]) -> str:

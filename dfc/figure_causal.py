@@ -98,6 +98,8 @@ def _track(tensor: TimedTensor, held: TensorPlan, name: str, reads: tuple[tuple[
     touched = (*frames[: held.left], *frames[tensor.length - held.right :])
     if not held.streams:
         return Track(name, tuple(frames), tuple(frames), (), (), reads)
+    if held.inner is not None:
+        return Track(name, tuple(frames), touched, (), held.inner, reads)
     oldest = held.end - (held.past + held.new - 1) * held.grid
     grid = range(oldest, held.end + 1, held.grid)
     return Track(name, tuple(frames), touched, tuple(grid[: held.past]), tuple(grid[held.past :]), reads)

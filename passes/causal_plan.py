@@ -8,17 +8,49 @@ dilations (the dense or a-trous form: Holschneider et al., "A real-time algorith
 of the wavelet transform", 1989), a hop of the total stride none.
 
 Frames count from the start of the newest window of a step.
+
+A segment of nodes may be recomputed: nothing is kept between its nodes. From what is kept of its inputs it computes the
+positions that the new ones of its outputs need, on the window's own strides. What follows it streams as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
 from math import gcd
 
 from dfc.ir import TimedNode, TimedTensor, TimeNetwork, TimeWindow
+from dfc.passes.positions import taps
 
 _FAR = 1 << 60
+
+
+class Form(StrEnum):
+    """How a node runs in the step.
+
+    DENSE with dilated kernels and POLYPHASE with undilated ones by turns compute every position once; RECOMPUTED ones
+    belong to a segment that keeps nothing; PER_WINDOW computes all of every window anew.
+    """
+
+    DENSE = "dense"
+    POLYPHASE = "polyphase"
+    RECOMPUTED = "recomputed"
+    PER_WINDOW = "per window"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Nodes, by name, that run in a form of their own.
+
+    polyphase: dilated kernels run undilated, on every so many positions by turns.
+    recompute: nothing is kept of what passes from one of them to another.
+    """
+
+    nodes: frozenset[str]
+    polyphase: bool = False
+    recompute: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +61,14 @@ class CausalOptions:
     windows:   windows per step; a step takes ``hop * windows`` new frames.
     stream:    the padding inside the window is left away: its place is taken by the frames that are really there.
     polyphase: dilated kernels run undilated, on every so many positions by turns.
-    recompute: nodes, by name, that are computed for every window although they need not be.
+    segments:  where that differs, or where nothing is kept; no node is in two of them.
     """
 
     hop: int = 1
     windows: int = 1
     stream: bool = False
     polyphase: bool = False
-    recompute: frozenset[str] = frozenset()
+    segments: tuple[Segment, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -55,6 +87,8 @@ class TensorPlan:
     end:         the frame of the newest of them.
     past:        how many of those before the step's own are still read: the state.
     since:       the oldest frame at which its values decide what the step puts out, by way of all that is kept.
+    inner:       frames of the positions that every step computes anew, as nothing is kept of them; None otherwise.
+    reason:      why nothing is computed once; "" where something is.
     """
 
     left: int
@@ -64,6 +98,15 @@ class TensorPlan:
     end: int = 0
     past: int = 0
     since: int = 0
+    inner: tuple[int, ...] | None = None
+    reason: str = ""
+
+    @property
+    def frames(self) -> Sequence[int]:
+        """The frames of the positions that a step computes, or takes; rising."""
+        if self.inner is not None:
+            return self.inner
+        return range(self.end - (self.new - 1) * self.grid, self.end + 1, self.grid)
 
     @property
     def streams(self) -> bool:
@@ -112,6 +155,37 @@ class CausalPlan:
         frames = self.tensors[self.network.frames]
         return -(-frames.from_nothing // frames.new) - 1
 
+    @cached_property
+    def segment(self) -> Mapping[str, Segment]:
+        """The segment of each node that is in one."""
+        return segments_of(self.options)
+
+    def polyphase(self, node: TimedNode) -> bool:
+        """Whether dilated kernels are to run undilated."""
+        segment = self.segment.get(node.name)
+        return self.options.polyphase if segment is None else segment.polyphase
+
+    def recomputes(self, node: TimedNode) -> bool:
+        """Whether it is in a segment that keeps nothing."""
+        segment = self.segment.get(node.name)
+        return segment is not None and segment.recompute
+
+    def form(self, node: TimedNode) -> Form:
+        """How a node runs, whatever was asked: :attr:`TensorPlan.reason` says why where that is per window."""
+        held = self.tensors.get(node.writes[0])
+        if held is None or not held.streams or node.window is None:
+            return Form.PER_WINDOW
+        if self.recomputes(node):
+            return Form.RECOMPUTED
+        source = self.network.tensors[node.reads[0]]
+        dilated = node.window.kernel > 1 and source.stride > self.tensors[source.name].grid
+        return Form.POLYPHASE if dilated and (self.polyphase(node) or not node.dilates) else Form.DENSE
+
+
+def segments_of(options: CausalOptions) -> dict[str, Segment]:
+    """The segment of each node that is in one."""
+    return {name: segment for segment in options.segments for name in segment.nodes}
+
 
 def plan_causal(network: TimeNetwork, options: CausalOptions) -> CausalPlan:
     """Decide for every tensor what is kept, then how much of the past is read."""
@@ -123,7 +197,25 @@ def plan_causal(network: TimeNetwork, options: CausalOptions) -> CausalPlan:
     for node in network.nodes:
         shares = _shares(network, node, held, options)
         held.update({name: shares for name in node.writes if network.tensors[name].axis is not None})
+    for name in _inner(network, options):
+        if name in held and held[name].streams:
+            held[name] = replace(held[name], inner=())
     return _Demand(network, options, held).run()
+
+
+def _inner(network: TimeNetwork, options: CausalOptions) -> list[str]:
+    """Tensors that pass between nodes of one segment that recomputes, and nowhere else."""
+    segment = segments_of(options)
+    readers: dict[str, set[Segment | None]] = {name: {None} for name in network.outputs}
+    for node in network.nodes:
+        for name in node.reads:
+            readers.setdefault(name, set()).add(segment.get(node.name))
+    found: list[str] = []
+    for node in network.nodes:
+        mine = segment.get(node.name)
+        if mine is not None and mine.recompute and all(readers.get(name, {mine}) == {mine} for name in node.writes):
+            found += node.writes
+    return found
 
 
 def _shares(
@@ -131,23 +223,32 @@ def _shares(
 ) -> TensorPlan:
     """What of a node's outputs is kept; ``end`` and ``past`` are still to come."""
     out = network.tensors[node.writes[0]]
-    nothing = TensorPlan(out.length, 0, out.stride, 0)
-    whole = any(network.tensors[name].axis is None for name in node.reads)
-    if node.window is None or whole or node.name in options.recompute:
-        return nothing
-    inputs = [held[name] for name in node.reads]
-    if not all(plan.streams for plan in inputs):
-        return nothing
-    left = right = 0
-    if not options.stream:
-        length = network.tensors[node.reads[0]].length
-        left, right = _touched(
-            node, node.window, length, out.length, max(p.left for p in inputs), max(p.right for p in inputs)
-        )
     grid = gcd(options.hop, out.stride)
-    if left + right >= out.length or (not options.stream and options.hop // grid > out.length - left - right):
-        return nothing
+    left = right = 0
+    reason = _refusal(network, node, held)
+    if not reason and not options.stream:
+        assert node.window is not None
+        inputs = [held[name] for name in node.reads]
+        ends = max(p.left for p in inputs), max(p.right for p in inputs)
+        left, right = _touched(node, node.window, network.tensors[node.reads[0]].length, out.length, *ends)
+        if left + right >= out.length:
+            reason = "padding touches every position"
+        elif options.hop // grid > out.length - left - right:
+            reason = "a hop has more new positions than the window"
+    if reason:
+        return TensorPlan(out.length, 0, out.stride, 0, reason=reason)
     return TensorPlan(left, right, grid, options.frames // grid)
+
+
+def _refusal(network: TimeNetwork, node: TimedNode, held: Mapping[str, TensorPlan]) -> str:
+    """Why nothing of a node's outputs can be computed once, whatever its padding; "" if it can."""
+    if node.window is None:
+        return "it reads whole windows"
+    if any(network.tensors[name].axis is None for name in node.reads):
+        return "it reads what belongs to a window as a whole"
+    if not all(held[name].streams for name in node.reads):
+        return "it reads what is computed for every window"
+    return ""
 
 
 def _touched(node: TimedNode, window: TimeWindow, before: int, after: int, left: int, right: int) -> tuple[int, int]:
@@ -171,8 +272,7 @@ def _ceil(a: int, b: int) -> int:
 def stream_reads(node: TimedNode, plan: TensorPlan, source: TimedTensor) -> tuple[int, int]:
     """The first and the last frame of an input that the new positions of a node's output read."""
     assert node.window is not None
-    first = plan.end - (plan.new - 1) * plan.grid + source.stride * node.window.lo
-    return first, plan.end + source.stride * node.window.hi
+    return plan.frames[0] + source.stride * node.window.lo, plan.frames[-1] + source.stride * node.window.hi
 
 
 def window_reads(window: TimeWindow, positions: tuple[int, int], length: int) -> tuple[int, int]:
@@ -186,12 +286,14 @@ class _Wanted:
     """What is read of a tensor: stretches of windows, and from and to which frame of what is kept.
 
     ``since`` is the oldest frame at which its values decide what the step puts out, by way of what others keep.
+    ``frames`` are all that are read of a tensor of which nothing is kept.
     """
 
     positions: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     oldest: int = _FAR
     newest: int = -_FAR
     since: int = _FAR
+    frames: set[int] = field(default_factory=set[int])
 
 
 class _Demand:
@@ -213,7 +315,7 @@ class _Demand:
         self._windows(frames)
         wanted = self.wanted[frames]
         last = self.network.tensors[frames].stride * (self.network.window - 1)
-        self._settle(frames, max(wanted.newest, last))  # the frames that are fed are the newest there are
+        self._settle(frames, max(wanted.newest, last), frozenset())  # the frames that are fed are the newest there are
         held = self.held[frames]
         return CausalPlan(self.network, self.options, self.held, self.parts, held.since, held.end)
 
@@ -239,8 +341,9 @@ class _Demand:
         newest = max(self.wanted[name].newest for name in timed)
         if newest > -_FAR:
             parts.new = True
+            frames = frozenset[int]().union(*(self.wanted[name].frames for name in timed))
             for name in timed:
-                self._settle(name, newest)
+                self._settle(name, newest, frames)
             self._read_stream(node, self.held[timed[0]], min(self.held[name].since for name in timed))
 
     def _windows(self, name: str) -> None:
@@ -252,9 +355,16 @@ class _Demand:
                 behind = self.options.hop * (self.options.windows - 1)
                 wanted.oldest = min(wanted.oldest, tensor.stride * first - behind)
                 wanted.newest = max(wanted.newest, tensor.stride * last)
+                if plan.inner is not None:
+                    for window in range(0, behind + 1, self.options.hop):
+                        wanted.frames.update(tensor.stride * p - window for p in range(first, last + 1))
 
-    def _settle(self, name: str, newest: int) -> None:
+    def _settle(self, name: str, newest: int, inner: frozenset[int]) -> None:
         plan, wanted = self.held[name], self.wanted[name]
+        if plan.inner is not None:
+            since = min(wanted.since, min(inner))
+            self.held[name] = replace(plan, new=len(inner), end=newest, since=since, inner=tuple(sorted(inner)))
+            return
         oldest = min(wanted.oldest, newest)
         past = max(0, (newest - oldest) // plan.grid + 1 - plan.new)
         self.held[name] = replace(plan, end=newest, past=past, since=min(wanted.since, oldest))
@@ -276,4 +386,6 @@ class _Demand:
             source, wanted = self.network.tensors[name], self.wanted[name]
             first, last = stream_reads(node, plan, source)
             wanted.oldest, wanted.newest = min(wanted.oldest, first), max(wanted.newest, last)
+            if self.held[name].inner is not None:
+                wanted.frames.update(frame + tap for frame in plan.frames for tap in taps(node.window, source.stride))
             wanted.since = min(wanted.since, since + source.stride * node.window.lo)

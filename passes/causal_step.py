@@ -8,7 +8,8 @@ from math import gcd
 from typing import TypeAlias
 
 from dfc.ir import TimedNode, TimeWindow, free_name
-from dfc.passes.causal_plan import CausalPlan, TensorPlan, stream_reads, window_reads
+from dfc.passes.causal_plan import CausalPlan, TensorPlan, window_reads
+from dfc.passes.positions import Phase, exact_phases, in_turns, progressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class _Builder:
     tensors: dict[str, StepTensor] = field(default_factory=dict[str, StepTensor])
     states: list[State] = field(default_factory=list[State])
     new: dict[str, str] = field(default_factory=dict[str, str])
+    places: dict[str, dict[int, int]] = field(default_factory=dict[str, dict[int, int]])
     buffers: dict[str, str] = field(default_factory=dict[str, str])
     views: dict[tuple[str, int, int, int], str] = field(default_factory=dict[tuple[str, int, int, int], str])
     ends: dict[tuple[str, int, int, int], str] = field(default_factory=dict[tuple[str, int, int, int], str])
@@ -219,7 +221,7 @@ class _Builder:
         if lo < left:
             parts.append(self._cut(self._border(name, window, 0, left), name, lo, min(hi, left) - lo))
         if lo < right and hi > left:
-            parts.append(self._kept(name, plan, window, max(lo, left), min(hi, right)))
+            parts.append(self._kept(name, window, max(lo, left), min(hi, right)))
         if hi > right:
             start = max(lo, right)
             parts.append(self._cut(self._border(name, window, right, length), name, start - right, hi - start))
@@ -256,19 +258,31 @@ class _Builder:
                 self.ends[written, window, lo, hi] = out
         return self.ends[key]
 
-    def _kept(self, name: str, plan: TensorPlan, window: int, lo: int, hi: int) -> str:
+    def _kept(self, name: str, window: int, lo: int, hi: int) -> str:
         """Positions of a window that were computed once: every so many of what is kept."""
         stride, options = self.plan.network.tensors[name].stride, self.plan.options
         frame = stride * lo + options.hop * (window - options.windows + 1)
-        return self._at(name, plan, frame, hi - lo, stride // plan.grid)
+        return self.read(name, range(frame, frame + stride * (hi - lo), stride))
 
     # -- what is kept ------------------------------------------------------------------------------------------
 
-    def _at(self, name: str, plan: TensorPlan, frame: int, count: int, step: int) -> str:
-        """``count`` positions from a frame on, ``step`` grid points apart."""
-        buffer = self._buffer(name)
+    def read(self, name: str, frames: range) -> str:
+        """Positions at some frames."""
+        plan = self.plan.tensors[name]
+        if plan.inner is not None:
+            return self._scattered(name, frames)
         oldest = plan.end - (plan.past + plan.new - 1) * plan.grid
-        return self._cut(buffer, name, (frame - oldest) // plan.grid, count, step)
+        step = frames.step // plan.grid if len(frames) > 1 else 1
+        return self._cut(self._buffer(name), name, (frames[0] - oldest) // plan.grid, len(frames), step)
+
+    def _scattered(self, name: str, frames: range) -> str:
+        """The same of a tensor that is computed anew at some frames alone."""
+        source = self._computed(name)
+        at = self.places[name]
+        parts = [
+            self._cut(source, name, one[0], len(one), one.step) for one in progressions([at[frame] for frame in frames])
+        ]
+        return self._join(f"{name}.part", name, parts)
 
     def _buffer(self, name: str) -> str:
         """The past and the new positions of a tensor."""
@@ -295,6 +309,8 @@ class _Builder:
             assert node.window is not None
             outs = {w: f"{w}.new" for w in node.writes}
             self.new.update(_Phases(self, node, plan, node.window).run(outs))
+            places = {frame: at for at, frame in enumerate(plan.frames)}
+            self.places.update((out, places) for out in outs)
         return self.new[name]
 
     # -- cutting and joining -----------------------------------------------------------------------------------
@@ -318,9 +334,17 @@ class _Builder:
 
     # what _Phases needs of it
 
-    def read(self, name: str, frame: int, count: int, step: int) -> str:
-        """Positions of an input from a frame on."""
-        return self._at(name, self.plan.tensors[name], frame, count, step)
+    def holds(self, name: str, frames: range) -> bool:
+        """Whether a tensor is there at all these frames."""
+        return self.plan.tensors[name].inner is None or self.places[name].keys() >= set(frames)
+
+    def join(self, wanted: str, tensor: str, parts: Sequence[str], *, turns: bool) -> str:
+        """Parts one after the other, or by turns."""
+        if not turns or len(parts) == 1:
+            return self._join(wanted, tensor, parts)
+        made = self._tensor(wanted, tensor, sum(self.tensors[part].length for part in parts))
+        self.ops.append(Weave(made, tuple(parts)))
+        return made
 
     def enter(self, wanted: str, tensor: str, length: int) -> str:
         """A new tensor of the step."""
@@ -332,22 +356,8 @@ class _Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reach:
-    """How new positions lie on the grid of the input.
-
-    stride: grid points from one to the next; spread: from one position that the kernel reads to the next;
-    turns:  streams that take the positions by turns; split: each of them is run undilated.
-    """
-
-    stride: int
-    spread: int
-    turns: int
-    split: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Phases:
-    """New positions of one node's outputs: in one run, or in one per undilated stream."""
+    """New positions of one node's outputs: in one run, or in several that take turns."""
 
     builder: _Builder
     node: TimedNode
@@ -356,45 +366,49 @@ class _Phases:
 
     def run(self, outs: Mapping[str, str]) -> dict[str, str]:
         """The names of the new positions, by the tensors of the model."""
-        network, options = self.builder.plan.network, self.builder.plan.options
-        source = network.tensors[self.node.reads[0]]
-        grid = self.builder.plan.tensors[source.name].grid
-        stride, spread = self.plan.grid // grid, source.stride // grid
-        split = self.window.kernel > 1 and spread > 1 and (options.polyphase or not self.node.dilates)
-        turns = min(spread // gcd(stride, spread), self.plan.new) if split else 1
-        reach = _Reach(stride, spread, turns, split)
-        parts = [self._phase(outs, reach, turn) for turn in range(turns)]
-        if turns == 1:
-            return parts[0]
-        made: dict[str, str] = {}
-        for name, wanted in outs.items():
-            made[name] = self.builder.enter(wanted, name, self.plan.new)
-            self.builder.add(Weave(made[name], tuple(part[name] for part in parts)))
-        return made
+        stretches = list(progressions(self.plan.frames))
+        made = [self._stretch(outs, one, f".{i}" if i else "") for i, one in enumerate(stretches)]
+        return {name: self.builder.join(outs[name], name, [m[name] for m in made], turns=False) for name in outs}
 
-    def _phase(self, outs: Mapping[str, str], reach: _Reach, turn: int) -> dict[str, str]:
-        """Every so many new positions from ``turn`` on."""
-        count = -(-(self.plan.new - turn) // reach.turns)
-        kernel, dilation, apart, step = self.window.kernel, self.window.dilation, 1, reach.stride
-        if reach.split:
-            apart, step = reach.spread, reach.stride * reach.turns // reach.spread
-        elif kernel > 1:
-            dilation *= reach.spread
-        else:
-            apart, step = reach.stride, 1
-        step = step if count > 1 else 1
-        length = (count - 1) * step + dilation * (kernel - 1) + 1
-        feeds = {name: self._feed(name, turn, length, apart) for name in self.node.reads}
-        suffix = f".phase{turn}" if reach.turns > 1 else ""
+    def _stretch(self, outs: Mapping[str, str], frames: range, suffix: str) -> dict[str, str]:
+        """Positions that are equally far apart."""
+        phases = self._phases(frames)
+        turns = len(phases)
+        made = [self._phase(outs, one, suffix, (turn, turns)) for turn, one in enumerate(phases)]
+        return {
+            name: self.builder.join(f"{wanted}{suffix}", name, [m[name] for m in made], turns=True)
+            for name, wanted in outs.items()
+        }
+
+    def _phases(self, frames: range) -> list[Phase]:
+        causal = self.builder.plan
+        source = causal.network.tensors[self.node.reads[0]]
+        stride, grid = source.stride, causal.tensors[source.name].grid
+        split = causal.polyphase(self.node) or not self.node.dilates
+        if causal.recomputes(self.node):
+            return exact_phases(frames, self.window, stride, split=split, holds=self._held)
+        if self.window.kernel == 1:
+            return [Phase(frames, self.plan.grid)]
+        if split and stride > grid:
+            return in_turns(frames, stride // gcd(self.plan.grid, stride), stride)
+        return [Phase(frames, grid)]
+
+    def _held(self, frames: range) -> bool:
+        """Whether the node's inputs are there; ``frames`` are those of the first."""
+        return all(self.builder.holds(name, frames) for name in self.node.reads)
+
+    def _phase(self, outs: Mapping[str, str], phase: Phase, suffix: str, turn: tuple[int, int]) -> dict[str, str]:
+        """Every so many new positions."""
+        tensors = self.builder.plan.network.tensors
+        stride, count = tensors[self.node.reads[0]].stride, len(phase.frames)
+        feeds = {
+            name: self.builder.read(name, phase.reads(self.window, tensors[name].stride)) for name in self.node.reads
+        }
+        suffix += f".phase{turn[0]}" if turn[1] > 1 else ""
         made = {name: self.builder.enter(f"{wanted}{suffix}", name, count) for name, wanted in outs.items()}
-        run = TimeWindow(kernel, step, dilation)
-        self.builder.add(Run(self.node, made, feeds, run, 0, count, (turn, reach.turns)))
+        run = phase.along(self.window, stride)
+        self.builder.add(Run(self.node, made, feeds, run, 0, count, turn))
         return made
-
-    def _feed(self, name: str, turn: int, length: int, apart: int) -> str:
-        source = self.builder.plan.network.tensors[name]
-        first, _ = stream_reads(self.node, self.plan, source)
-        return self.builder.read(name, first + turn * self.plan.grid, length, apart)
 
 
 def step_outputs(step: CausalStep) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import onnxruntime as ort
 
 from dfc.causal import Streaming, streaming
 from dfc.frontend.timed import TimedModel, timed_model
-from dfc.passes.causal_plan import CausalOptions
+from dfc.ir import TimedNode
+from dfc.passes.causal_plan import CausalOptions, CausalPlan
 
 Array = np.ndarray[Any, Any]
 TOLERANCE = 1e-5  # of the output's range, for floats
@@ -95,3 +96,73 @@ def prove_exact(model: onnx.ModelProto, axis: str, options: CausalOptions, valid
             for got, want in zip(rows, reference.run(None, {network.frames: cut}), strict=True):
                 same(got[window], want)
     return form
+
+
+def count_macs(plan: CausalPlan) -> int:
+    """Multiply-accumulates of a step, counted position by position from the outputs back: (window, position) at the
+    ends of windows and where nothing is kept, and the frame of everything else.
+    """
+    network, options = plan.network, plan.options
+    segment = {name: one for one in options.segments for name in one.nodes}
+    wanted: dict[str, set[tuple[int | None, int]]] = {name: set() for name in network.tensors}
+    for name in network.outputs:
+        _want_windows(wanted[name], plan, name, range(network.tensors[name].length), range(options.windows))
+    total = 0
+    for node in reversed(network.nodes):
+        readers = {n.name: n for n in network.nodes if set(n.reads) & set(node.writes)}
+        mine = segment.get(node.name)
+        alone = mine is not None and mine.recompute and not set(node.writes) & set(network.outputs)
+        inner = alone and all(segment.get(name) is mine for name in readers)
+        held = plan.tensors.get(node.writes[0])
+        mades: set[tuple[int | None, int]] = set().union(*(wanted[name] for name in node.writes))
+        if held is not None and held.streams and not inner and any(window is None for window, _ in mades):
+            # each step computes as many as it has frames on the grid, however many are read of those before it
+            newest = max(at for window, at in mades if window is None)
+            mades = {one for one in mades if one[0] is not None}
+            mades |= {(None, newest - i * held.grid) for i in range(options.frames // held.grid)}
+        if held is None or not held.streams or node.window is None:
+            windows = {window for window, _ in mades}
+            mades = {(window, at) for window in windows for at in range(network.tensors[node.writes[0]].length)}
+            for name in node.reads:
+                length = network.tensors[name].length
+                _want_windows(wanted[name], plan, name, range(length), [w for w in windows if w is not None])
+        else:
+            _want_reads(wanted, plan, node, mades)
+        total += node.macs * len(mades) // network.tensors[node.writes[0]].length
+    return total
+
+
+def _want_windows(
+    wanted: set[tuple[int | None, int]], plan: CausalPlan, name: str, positions: Iterable[int], windows: Iterable[int]
+) -> None:
+    """Positions of windows: by the frame where they are computed once."""
+    tensor, held = plan.network.tensors[name], plan.tensors.get(name)
+    for window in windows:
+        for at in positions:
+            if held is None or not held.streams or not held.left <= at < tensor.length - held.right:
+                wanted.add((window, at))
+            else:
+                wanted.add((None, tensor.stride * at + plan.options.hop * (window - plan.options.windows + 1)))
+
+
+def _want_reads(
+    wanted: dict[str, set[tuple[int | None, int]]], plan: CausalPlan, node: TimedNode, made: set[tuple[int | None, int]]
+) -> None:
+    """What positions of a node that streams read; the ends of windows are computed together."""
+    assert node.window is not None
+    reach, held, length = node.window, plan.tensors[node.writes[0]], plan.network.tensors[node.writes[0]].length
+    ends = {(w, at < held.left) for w, at in made if w is not None}
+    for window, start in ends:
+        made |= {(window, at) for at in (range(held.left) if start else range(length - held.right, length))}
+    for name in node.reads:
+        source = plan.network.tensors[name]
+        for frame in [at for window, at in made if window is None]:
+            for tap in range(reach.kernel):
+                wanted[name].add((None, frame + source.stride * (reach.lo + tap * reach.dilation)))
+        for window, start in ends:
+            assert window is not None
+            lo, hi = (0, held.left) if start else (length - held.right, length)
+            read = range(
+                max(0, reach.stride * lo + reach.lo), min(source.length, reach.stride * (hi - 1) + reach.hi + 1)
+            )
+            _want_windows(wanted[name], plan, name, read, [window])

@@ -15,7 +15,7 @@ from dfc.causal import streaming
 from dfc.causal_text import barriers
 from dfc.ir import TimeNetwork
 from dfc.passes import PassManager
-from dfc.passes.causal_plan import CausalOptions, CausalPlan, plan_causal
+from dfc.passes.causal_plan import CausalOptions, CausalPlan, Segment, plan_causal
 
 #: example, its size, time axis and options
 EXAMPLES = [
@@ -198,8 +198,8 @@ def test_look_ahead_is_latency() -> None:
 def test_layers_may_be_recomputed() -> None:
     """Nothing is lost where a range of layers is computed for every window: it costs work and saves their states."""
     kept = prove_exact(build("stft_cnn_025"), "H", CausalOptions(hop=4), valid=1).step
-    chosen = frozenset({"conv4_1", "relu4_1", "conv4_2", "relu4_2", "pool4"})
-    again = prove_exact(build("stft_cnn_025"), "H", CausalOptions(hop=4, recompute=chosen), valid=1).step
+    chosen = Segment(frozenset({"conv4_1", "relu4_1", "conv4_2", "relu4_2", "pool4"}), recompute=True)
+    again = prove_exact(build("stft_cnn_025"), "H", CausalOptions(hop=4, segments=(chosen,)), valid=1).step
     assert again.macs > kept.macs
     assert {state.tensor for state in again.states} < {state.tensor for state in kept.states}
 
