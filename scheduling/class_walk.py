@@ -359,7 +359,10 @@ class ClassWalk:
         return Place(role, self.arch.level(role, memory))
 
     def weights(self, index: int) -> list[Copy]:
-        """The weights that stay, with the first tile; constants that no loop reads come for each tile else."""
+        """The weights that stay, with the first tile, unless they have stayed since an earlier step.
+
+        Of layers whose weights come for each tile, the constants that no loop reads.
+        """
         layer = self.graph.layers[index]
         bits = layer.weight_elements * self.arch.array.weight_bits
         top = Place(Role.W, self.top[Role.W])
@@ -367,7 +370,7 @@ class ClassWalk:
         if memory is not None:
             return (
                 self.pricer.copy("weights", layer.name, bits, top, self._place(Role.W, memory))
-                if self.tile.first
+                if self.tile.first and index not in self.lasting.resident
                 else []
             )
         rest = max(0, bits - kernel_bits(layer, self.arch)) if layer.kind is not Kind.OPAQUE else 0

@@ -92,6 +92,11 @@ class StackCost:
         return frozenset(b.name for b in self.stay if b.what == "map")
 
 
+def modelled(layer: Layer) -> bool:
+    """Whether a layer has a loop nest that can be mapped."""
+    return layer.kind not in (Kind.OPAQUE, Kind.VIEW)
+
+
 class StackPricer:
     """Prices plans of one network on one chip, mapped as the rules say."""
 
@@ -132,7 +137,7 @@ class StackPricer:
         """
         assert not held, "the reference hands everything over off chip"
         layers = [self.graph.layers[i] for i in plan.stack.layers]
-        if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
+        if not modelled(layers[0]):
             return self._unmodelled(plan, layers[0])
         levels = stack_levels(self.graph, self.arch, plan, sum(map(self.weight_bits, layers)))
         if isinstance(levels, Infeasible):

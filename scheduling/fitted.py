@@ -6,7 +6,7 @@ A mapping may use what is left over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from math import inf
 from typing import cast
@@ -14,14 +14,14 @@ from typing import cast
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.nest import Borders, make_nest
 from dfc.backend_cost.spatial_search import Spatial
-from dfc.ir import Axis, Kind, Layer
+from dfc.ir import Axis, Layer
 from dfc.passes.tiles import DepthFirstPlan, TileClass
 from dfc.scheduling.addresses import ends, hung, laid_out, stacked
 from dfc.scheduling.class_paths import PathFloors, cheapest
 from dfc.scheduling.class_view import ClassView
 from dfc.scheduling.class_walk import HINT, Choices, ClassWalk, Path, PlacedClass
 from dfc.scheduling.copies import CopyRates
-from dfc.scheduling.engine import Hopeless, StackCost, StackPricer
+from dfc.scheduling.engine import Hopeless, StackCost, StackPricer, modelled
 from dfc.scheduling.levels import Infeasible, StackLevels
 from dfc.scheduling.nest_floor import LearntFloor, nest_floor
 from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
@@ -87,15 +87,42 @@ class FittedPricer(StackPricer):
         self, plan: DepthFirstPlan, spatial: Spatial, held: Held, hopeless: Hopeless | None
     ) -> StackCost | Infeasible | None:
         layers = [self.graph.layers[i] for i in plan.stack.layers]
-        if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
+        if not modelled(layers[0]):
             return self._unmodelled(plan, layers[0])
         resident = Resident(self.graph, self.arch, plan, held)
-        spare: dict[int, int] = {}
+        return self._side_by_side(plan, resident, partial(self._chosen, plan, resident, spatial), spatial, hopeless, {})
+
+    def price_lasting(
+        self, plan: DepthFirstPlan, resident: Resident, lasting: Lasting, reserved: Mapping[int, int]
+    ) -> StackCost | Infeasible:
+        """The cost of a plan where it is given what stays; others keep ``reserved`` bits of memories meanwhile."""
+        walk = partial(ClassWalk, self, self._view(plan, plan.classes.index(_main(plan)), resident.held), lasting)
+
+        def choose(spare: Mapping[int, int]) -> tuple[Lasting, Path] | Infeasible:
+            path = cheapest(PathFloors(walk(Spatial.PREFER, spare), {}))
+            assert path is not None
+            return path if isinstance(path, Infeasible) else (lasting, path)
+
+        found = self._side_by_side(plan, resident, choose, Spatial.PREFER, None, reserved)
+        assert found is not None
+        return found
+
+    def _side_by_side(
+        self,
+        plan: DepthFirstPlan,
+        resident: Resident,
+        choose: Callable[[Mapping[int, int]], tuple[Lasting, Path] | Infeasible],
+        spatial: Spatial,
+        hopeless: Hopeless | None,
+        reserved: Mapping[int, int],
+    ) -> StackCost | Infeasible | None:
+        """All classes of a plan priced and laid out; ``choose`` says what stays where if so much room is spared."""
+        spare = dict(reserved)
         for attempt in range(_ATTEMPTS):
-            chosen = self._chosen(plan, resident, spatial, spare)
+            chosen = choose(spare)
             if isinstance(chosen, Infeasible):
                 return chosen
-            priced = self._all_classes(plan, resident, *chosen, spatial, spare, hopeless)
+            priced = self._all_classes(plan, resident, *chosen, spatial, spare, hopeless, reserved)
             if priced is None:
                 return None
             found, over = priced
@@ -110,7 +137,7 @@ class FittedPricer(StackPricer):
 
     def estimate(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float] | Infeasible:
         """What a plan would cost if all positions of a layer cost what they do in the largest class of tiles."""
-        if self.graph.layers[plan.stack.layers[0]].kind in (Kind.OPAQUE, Kind.VIEW):
+        if not modelled(self.graph.layers[plan.stack.layers[0]]):
             return super().estimate(plan, held)
         found = self._chosen(plan, Resident(self.graph, self.arch, plan, held or {}), Spatial.PREFER, {})
         if isinstance(found, Infeasible):
@@ -126,7 +153,7 @@ class FittedPricer(StackPricer):
 
     def outlook(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float]:
         """What :meth:`estimate` is not below, without mapping anything."""
-        if self.graph.layers[plan.stack.layers[0]].kind in (Kind.OPAQUE, Kind.VIEW):
+        if not modelled(self.graph.layers[plan.stack.layers[0]]):
             return super().outlook(plan, held)
         resident = Resident(self.graph, self.arch, plan, held or {})
         here = self._view(plan, plan.classes.index(_main(plan)), resident.held).extents
@@ -230,6 +257,7 @@ class FittedPricer(StackPricer):
         spatial: Spatial,
         spare: Mapping[int, int],
         hopeless: Hopeless | None,
+        reserved: Mapping[int, int],
     ) -> tuple[StackCost | Infeasible, Mapping[int, int]] | None:
         """All classes priced and with addresses, and by how many bits memories are too small for these."""
         walks = [
@@ -242,7 +270,7 @@ class FittedPricer(StackPricer):
         start = {self.ladder.shared[-1]: self.off_chip_bits}
         stay = stacked([*resident.held_buffers(high=False), *resident.buffers_of(lasting)], start)
         free = ends(stay, start)
-        size = {m: memory.size_bits for m, memory in enumerate(self.arch.memories)}
+        size = {m: memory.size_bits - reserved.get(m, 0) for m, memory in enumerate(self.arch.memories)}
         hanging = hung(resident.held_buffers(high=True), size)
         for buffer in hanging:
             size[buffer.memory] -= buffer.bits

@@ -28,12 +28,14 @@ class Lasting:
     weights:       per layer, the memory in which its weights and constants stay; layers that are not named fetch their
                    weights for every tile.
     taken:         bits by memory.
+    resident:      layers whose weights an earlier step brought: they stay from step to step.
     """
 
     along: Mapping[str, int]
     across: Mapping[str, int]
     weights: Mapping[int, int]
     taken: Mapping[int, int] = field(default_factory=dict[int, int])
+    resident: frozenset[int] = frozenset()
 
     def fits(self, arch: Arch) -> bool:
         """Whether all of it has room."""
@@ -44,7 +46,8 @@ class Lasting:
 class HeldMap:
     """A whole map that stays on chip from the stack that makes it to the next: its memory, and at which end of it.
 
-    Neighbouring stacks take turns, so that what one reads and what it makes do not meet.
+    Neighbouring stacks take turns, so that what one reads and what it makes do not meet; not those of a step over time,
+    whose maps all have places of their own.
     """
 
     memory: int
@@ -152,26 +155,29 @@ class Resident:
     def held_buffers(self, *, high: bool) -> list[Buffer]:
         """Whole maps that stay at the low or at the high end of their memories, without addresses."""
         last = len(self.plan.stack.layers) - 1
+        steps = self.graph.time is not None
         return [
-            Buffer("map", tensor, one.memory, self.map_bits(tensor), 0, last)
+            Buffer("map", tensor, one.memory, self.map_bits(tensor), 0, last, steps=steps)
             for tensor, one in self.held.items()
             if one.high is high
         ]
 
     def buffers_of(self, lasting: Lasting) -> list[Buffer]:
-        """What else stays, without addresses: weights first, then line buffers."""
+        """What else stays, without addresses: weights first, then line buffers; before both what outlives the step."""
         last = len(self.plan.stack.layers) - 1
         layers = self.graph.layers
         found = [
-            Buffer("weights", layers[i].name, memory, self.weight_bits[i], 0, last)
+            Buffer("weights", layers[i].name, memory, self.weight_bits[i], 0, last, steps=i in lasting.resident)
             for i, memory in lasting.weights.items()
         ]
         along, across = self.plan.line_names
         for what, memories, which in ((across, lasting.across, 1), (along, lasting.along, 0)):
+            steps = which == 1 and self.graph.time is not None
             for tensor, memory in memories.items():
                 line = self.line_buffers[tensor][which]
-                found.append(Buffer(what, tensor, memory, self.line_bits(tensor, line), 0, last, line=line))
-        return found
+                bits = self.line_bits(tensor, line)
+                found.append(Buffer(what, tensor, memory, bits, 0, last, line=line, steps=steps))
+        return sorted(found, key=lambda buffer: not buffer.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,8 @@ class Buffer:
     """Bits of a memory that something takes, from step ``first`` to step ``last`` of a tile, a step for each layer.
 
     ``address_bits`` is None until ``addresses.py`` gave it one. ``line`` is a line buffer's layout; of
-    ``copies`` there are two where a loop nest has a second buffer, and ``bits`` are of both.
+    ``copies`` there are two where a loop nest has a second buffer, and ``bits`` are of both. What ``steps`` stays from
+    step to step.
     """
 
     what: str
@@ -191,6 +198,7 @@ class Buffer:
     address_bits: int | None = None
     line: LineBuffer | None = None
     copies: int = 1
+    steps: bool = False
 
     def at(self, address_bits: int) -> Buffer:
         """The same with an address."""

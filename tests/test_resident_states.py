@@ -66,7 +66,7 @@ def check(form: Streaming) -> Graph:
         assert found == step
         return found
     states = {state.read: state for state in form.step.states}
-    kept = {}  # the state and the new positions by the tensor that has a past now
+    kept: dict[str, list[str]] = {}  # the state and the new positions by the tensor that has a past now
     for layer in step.layers:
         parts = [s.tensor for s in layer.sources]
         if layer.op == "concat" and layer.output in found.past:

@@ -1,0 +1,146 @@
+"""The price of a range of layers of a streaming step, run as one stack in every step.
+
+In the steady state every step costs the same. What a stack keeps from one to the next is in its ring buffers, which are
+the line buffers that depth-first tiles keep across their walk, and in weights if they stay resident. Where both lie,
+and whether weights stay, is decided by price: all ways that none beats in all respects are answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.hwdsl.arch import Arch
+from dfc.ir import Axis, Graph, Role
+from dfc.passes.stacks import make_stack
+from dfc.passes.tiles import DepthFirstPlan, Overlap, Tiler
+from dfc.passes.turn_axes import exchanged, rows_for_time
+from dfc.scheduling.addresses import ends
+from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
+from dfc.scheduling.engine import StackCost, modelled
+from dfc.scheduling.fitted import FittedPricer
+from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
+from dfc.scheduling.search import halvings
+from dfc.scheduling.step_types import Bits, StepOption, undominated
+
+
+def along_tiles(graph: Graph, arch: Arch) -> tuple[Graph, Arch]:
+    """A step whose time is an axis along which there are tiles, and the chip for it.
+
+    Where time is T, T and Y change places in the network and in what the chip unrolls, which changes no price.
+    """
+    if graph.time is not Axis.T:
+        return graph, arch
+    unrolls = {
+        kind: tuple(replace(unroll, loop=exchanged(unroll.loop)) for unroll in slots)
+        for kind, slots in arch.unrolls.items()
+    }
+    return rows_for_time(graph), replace(arch, unrolls=unrolls)
+
+
+class StepPricer:
+    """Prices ranges of layers of one step on one chip.
+
+    ``graph`` is a step whose tensors have pasts (``dfc.causal.Streaming.resident()``), and ``arch`` the chip, both as
+    :func:`along_tiles` makes them; mappings that several pricers of the same chip share are in ``cache``.
+    """
+
+    def __init__(self, graph: Graph, arch: Arch, cache: MappingCache):
+        assert graph.time is not Axis.T, "along_tiles comes first"
+        self.graph = graph
+        self.arch = arch
+        self.pricer = FittedPricer(graph, arch, cache)
+        self._known: dict[object, list[StepOption] | Infeasible] = {}
+
+    def options(
+        self, layers: Sequence[int], reserved_bits: Mapping[int, int] | None = None, held: Held | None = None
+    ) -> list[StepOption] | Infeasible:
+        """The ways to run these consecutive layers (indices into the graph) as one stack, or why there is none.
+
+        None is dominated by another in energy, latency, and the bits that it takes of each memory.
+
+        reserved_bits: bits of memories, by index, that others keep from step to step: neither what stays nor anything
+                       else of the stack takes them. What fits with more reserved fits with less, but may be found only
+                       when asked for.
+        held:          maps that cross the stack's border on chip, and in which memory. One lies there for the whole
+                       step, and with a past for ever, as its own ring buffer: its maker writes the new positions into
+                       it. It counts as resident where it is read; where it is made, it has its room, but is not
+                       counted.
+        """
+        reserved, kept = dict(reserved_bits or {}), dict(held or {})
+        key = tuple(layers), tuple(sorted(reserved.items())), tuple(sorted(kept.items()))
+        if key not in self._known:
+            found: list[StepOption] = []
+            why: Infeasible | None = None
+            for option in self._priced(layers, reserved, kept):
+                if isinstance(option, Infeasible):
+                    why = why or option
+                else:
+                    found.append(option)
+            assert found or why is not None
+            self._known[key] = undominated(found, self.arch) if why is None or found else why
+        return self._known[key]
+
+    def _priced(
+        self, layers: Sequence[int], reserved: Mapping[int, int], held: Held
+    ) -> Iterator[StepOption | Infeasible]:
+        if not modelled(self.graph.layers[layers[0]]):
+            cost = self.pricer.price(next(self.plans(layers)))
+            yield cost if isinstance(cost, Infeasible) else self._option(cost)
+            return
+        for plan in self.plans(layers):
+            resident = Resident(self.graph, self.arch, plan, held)
+            for lasting in self._lasting(resident):
+                cost = self.pricer.price_lasting(plan, resident, lasting, reserved)
+                yield cost if isinstance(cost, Infeasible) else self._option(cost)
+
+    def plans(self, layers: Sequence[int]) -> Iterator[DepthFirstPlan]:
+        """A step as a whole, then in smaller and smaller tiles along the axis that is not time; overlap kept or not."""
+        tiler = Tiler(self.graph, make_stack(self.graph, layers), remainder_first=False)
+        axis = 1 if self.graph.time is Axis.X else 0  # along which there are tiles, in (x, y)
+        other = Overlap.H_CACHED if self.graph.time is Axis.X else Overlap.V_CACHED
+        for size in halvings(tiler.extents[axis]):
+            tile = (size, tiler.extents[1]) if axis == 0 else (tiler.extents[0], size)
+            whole = size == tiler.extents[axis]
+            for overlap in (Overlap.CACHED,) if whole else (Overlap.CACHED, other):
+                yield tiler.plan(tile, overlap)
+
+    def _lasting(self, resident: Resident) -> Iterator[Lasting]:
+        """Where ring buffers and weights may lie, and whether weights stay from step to step."""
+        for weights in resident.weight_choices():
+            for lasting in resident.uniform(weights):
+                if weights:
+                    yield replace(lasting, resident=frozenset(weights))
+                yield lasting
+
+    def _option(self, cost: StackCost) -> StepOption:
+        first = self.first_loads(cost)
+        lasting = [b for b in cost.stay if b.steps]
+        elsewhere = [b for b in lasting if b.what == "map" and b.name in cost.plan.stack.outputs]
+        every = [self._bits([*cost.stay, *buffers]) for buffers in cost.buffers] or [self._bits(cost.stay)]
+        most = [max(of_memory) for of_memory in zip(*every, strict=True)]
+        transient = tuple(a - b for a, b in zip(most, self._bits(lasting), strict=True))
+        resident = tuple(n - sum(b.bits for b in elsewhere if b.memory == m) for m, n in enumerate(self._bits(lasting)))
+        return StepOption(
+            cost.energy_pj, cost.latency_cycles, first.energy_pj, first.latency_cycles, resident, transient, cost
+        )
+
+    def _bits(self, buffers: Sequence[Buffer]) -> Bits:
+        """Up to which bit of each memory buffers reach, from where the first may lie."""
+        start = {self.pricer.ladder.shared[-1]: self.pricer.off_chip_bits}
+        reached = ends(buffers, start)
+        return tuple(reached.get(m, 0) - start.get(m, 0) for m in range(len(self.arch.memories)))
+
+    def first_loads(self, cost: StackCost) -> CopyCost:
+        """What it costs to load the weights that stay, one layer after the other."""
+        top = Place(Role.W, len(self.arch.paths[Role.W]) - 1)
+        found = price_copies(self.arch, [])
+        for buffer in cost.stay:
+            if buffer.what == "weights" and buffer.steps:
+                target = Place(Role.W, self.arch.level(Role.W, buffer.memory))
+                found = in_sequence(
+                    found, price_copies(self.arch, [Copy("weights", buffer.name, buffer.bits, top, target)])
+                )
+        return found

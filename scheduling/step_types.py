@@ -1,0 +1,68 @@
+"""What the pricing of a streaming step answers: ways to run a range of its layers, each with what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+from dfc.hwdsl.arch import Arch
+from dfc.scheduling.engine import StackCost
+
+#: into how many parts a memory is divided where the room that options take is compared
+_PARTS = 64
+#: bits per memory, by its index in ``Arch.memories``
+Bits = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOption:
+    """One way to run a range of layers of a streaming step as one stack, in every step.
+
+    energy_pj, latency_cycles: of a step in the steady state.
+    first_energy_pj, first_cycles: what the first step costs more: weights that stay from step to step are loaded.
+    resident_bits:  per memory, what stays from step to step: ring buffers, and weights where they are resident. Of all
+                    stacks together, at the same time.
+    transient_bits: per memory, the most that anything else takes while this stack runs, gaps between addresses counted.
+    cost:           the priced plan: one step in the steady state.
+    """
+
+    energy_pj: float
+    latency_cycles: int
+    first_energy_pj: float
+    first_cycles: int
+    resident_bits: Bits
+    transient_bits: Bits
+    cost: StackCost
+
+    def amortised(self, steps: int) -> tuple[float, float]:
+        """Energy (pJ) and cycles per step over so many steps from the first on."""
+        return self.energy_pj + self.first_energy_pj / steps, self.latency_cycles + self.first_cycles / steps
+
+
+def fits_together(arch: Arch, options: Sequence[StepOption]) -> bool:
+    """Whether stacks can run one after the other in every step: all that is resident, and the most that is not."""
+    for m, memory in enumerate(arch.memories):
+        resident = sum(option.resident_bits[m] for option in options)
+        if resident + max((option.transient_bits[m] for option in options), default=0) > memory.size_bits:
+            return False
+    return True
+
+
+def undominated(options: Sequence[StepOption], arch: Arch) -> list[StepOption]:
+    """The options that no other is as good as in all respects, by rising energy; of equal ones the first.
+
+    Room is compared in parts of each memory: what takes less than one of them more is not worse for it.
+    """
+    grains = [max(1, memory.size_bits // _PARTS) for memory in arch.memories]
+
+    def measures(option: StepOption) -> tuple[float, ...]:
+        room = zip((*option.resident_bits, *option.transient_bits), (*grains, *grains), strict=True)
+        parts = (-(-bits // grain) for bits, grain in room)
+        return (option.energy_pj, option.latency_cycles, option.first_energy_pj, option.first_cycles, *parts)
+
+    kept: list[tuple[tuple[float, ...], StepOption]] = []
+    for mine, option in sorted(((measures(option), option) for option in options), key=itemgetter(0)):
+        if not any(all(a <= b for a, b in zip(other, mine, strict=True)) for other, _ in kept):
+            kept.append((mine, option))
+    return [option for _, option in kept]
