@@ -147,8 +147,13 @@ class Group:
     """Copies that the reference gathers in one pseudo layer, for one tile class."""
 
     key: str
-    count: int
+    tile: TileClass
     copies: tuple[Copy, ...]
+
+    @property
+    def count(self) -> int:
+        """How many tiles pay for them."""
+        return self.tile.count
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ def predict(pricer: StackPricer, plan: DepthFirstPlan) -> tuple[StackCost, Predi
                 found |= {"D7"} if len(read) < len(copies) else set()
                 found |= {"D8"} if len(kept) < len(read) else set()
                 found |= {"D9"} if any(c not in copies for c in kept) else set()
-                groups.append(Group(key, tile.tile.count, tuple(kept)))
+                groups.append(Group(key, tile.tile, tuple(kept)))
     return ours, Prediction(theirs, tuple(groups), frozenset(found))
 
 
