@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 from dfc.errors import RulesError, Span
 from dfc.hwdsl.diagnostics import closest
 from dfc.ir import Graph, Kind
+from dfc.passes.axis_tiles import maps_of
 from dfc.passes.stacks import Stack, make_stack, stands_alone
-from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, Tiler, maps_of
+from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, Tiler
 from dfc.scheduling.mixed import overlapping
 
 T = TypeVar("T")

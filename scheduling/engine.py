@@ -19,8 +19,9 @@ from dfc.backend_cost.spatial_search import Spatial, SpatialSearch, Unrolling
 from dfc.errors import InfeasibleError
 from dfc.hwdsl.arch import Arch
 from dfc.ir import PLACE_DIMS, Axis, Graph, Kind, Layer, Role
+from dfc.passes.axis_tiles import ReadStep, TensorStep
 from dfc.passes.stacks import Stack, automatic_stacks
-from dfc.passes.tiles import DepthFirstPlan, ReadStep, TensorStep, TileClass, Tiler
+from dfc.passes.tiles import DepthFirstPlan, TileClass, Tiler
 from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
 from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, kernel_bits, stack_levels
 from dfc.scheduling.placement import Buffer, Held

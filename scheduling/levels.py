@@ -14,8 +14,9 @@ from math import prod
 from dfc.errors import DfcError
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Dim, Graph, Layer, Role
+from dfc.passes.axis_tiles import AxisStep
 from dfc.passes.stacks import Stack
-from dfc.passes.tiles import AxisStep, DepthFirstPlan, TileClass
+from dfc.passes.tiles import DepthFirstPlan, TileClass
 from dfc.units import sizes
 
 _CHANNELS = frozenset({Dim.G, Dim.K, Dim.C})

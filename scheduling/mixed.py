@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.ir import Axis, Graph
-from dfc.passes.tiles import DepthFirstPlan, Mixed, Modes, Overlap, Tiler, maps_of, modes_of
+from dfc.passes.axis_tiles import maps_of
+from dfc.passes.tiles import DepthFirstPlan, Mixed, Modes, Overlap, Tiler, modes_of
 from dfc.scheduling.levels import Infeasible, MapSizes
 from dfc.scheduling.parts import line_buffers
 

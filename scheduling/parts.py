@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfc.ir import Axis, Graph
-from dfc.passes.tiles import AxisStep, DepthFirstPlan, ReadStep, TensorStep, TileClass
+from dfc.passes.axis_tiles import AxisStep, ReadStep, TensorStep
+from dfc.passes.tiles import DepthFirstPlan, TileClass
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from reference_defects import Prediction, predict
 from dfc.backend_cost.nest import Nest, make_nest
 from dfc.hwdsl import Arch
 from dfc.ir import Axis, Dim, Graph, Layer, Role
-from dfc.passes.tiles import AxisStep, DepthFirstPlan, TileClass, plan_spans
+from dfc.passes.axis_tiles import AxisStep
+from dfc.passes.tiles import DepthFirstPlan, TileClass, plan_spans
 from dfc.scheduling import copies, engine
 from dfc.scheduling.copies import hops, price_copies
 from dfc.scheduling.engine import StackCost, StackPricer

@@ -16,7 +16,8 @@ from dfc.backend_cost.nest import Borders, Nest, NestOperand, make_nest
 from dfc.hwdsl import Arch
 from dfc.hwdsl.arch import Unroll
 from dfc.ir import Axis, Dim, Graph, Kind, Layer, Role
-from dfc.passes.tiles import AxisStep, DepthFirstPlan, Overlap, TileClass, Tiler
+from dfc.passes.axis_tiles import AxisStep
+from dfc.passes.tiles import DepthFirstPlan, Overlap, TileClass, Tiler
 from dfc.scheduling import engine
 from dfc.scheduling.copies import Copy, CopyCost, Place, price_copies
 from dfc.scheduling.engine import LayerRun, StackCost, StackPricer

@@ -41,8 +41,9 @@ from dfc.frontend import import_model
 from dfc.hwdsl import library, load_arch
 from dfc.ir import Dim, Graph
 from dfc.passes import PassManager, default_pipeline
+from dfc.passes.axis_tiles import maps_of
 from dfc.passes.stacks import cut_after
-from dfc.passes.tiles import OVERLAPS, maps_of
+from dfc.passes.tiles import OVERLAPS
 from dfc.pipeline import compile as compile_model
 from dfc.pipeline import schedule_graph
 from dfc.request import parse_request

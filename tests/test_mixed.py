@@ -27,8 +27,9 @@ from dfc.execution.verify import verify
 from dfc.hwdsl import Arch, library, load_arch, parse_arch
 from dfc.ir import Graph
 from dfc.passes import PassManager, default_pipeline
+from dfc.passes.axis_tiles import maps_of
 from dfc.passes.stacks import cut_after
-from dfc.passes.tiles import OVERLAPS, Mixed, Order, Overlap, TileClass, maps_of, modes_of
+from dfc.passes.tiles import OVERLAPS, Mixed, Order, Overlap, TileClass, modes_of
 from dfc.pipeline import import_graph, schedule_graph
 from dfc.request import parse_request
 from dfc.scheduling.bounds import LayerBounds

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dfc.ir import Axis, Graph
+from dfc.passes.axis_tiles import AxisWalk, maps_of
 from dfc.passes.stacks import cut_after
-from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, TileClass, Tiler, _AxisWalk, kept_maps, maps_of
+from dfc.passes.tiles import DepthFirstPlan, Order, Overlap, TileClass, Tiler, kept_maps
 from dfc.scheduling.parts import LineBuffer, TileParts, line_buffers
 
 #: one mode for all maps, or (None) one for each
@@ -78,7 +79,7 @@ class Steps:
     def __init__(self, graph: Graph, plan: DepthFirstPlan, axis: Axis, name: str):
         size = dict(zip((Axis.X, Axis.Y), plan.tile, strict=True))[axis]
         kept = kept_maps(plan.overlap, maps_of(graph, plan.stack), axis)
-        walk = _AxisWalk(graph, plan.stack, axis, size, kept, False)
+        walk = AxisWalk(graph, plan.stack, axis, size, kept, False)
         done = dict.fromkeys(walk.names, 0)
         self.fresh: list[range] = []
         self.needed: list[range] = []

@@ -15,9 +15,10 @@ from dfc.causal import streaming
 from dfc.frontend import import_model
 from dfc.ir import Axis, AxisMap, Graph, Layer, Tensor
 from dfc.passes import PassManager, default_pipeline
+from dfc.passes.axis_tiles import axis_tiles
 from dfc.passes.causal_plan import CausalOptions
 from dfc.passes.stacks import make_stack
-from dfc.passes.tiles import Overlap, Tiler, axis_tiles, plan_spans
+from dfc.passes.tiles import Overlap, Tiler, plan_spans
 
 
 def a_trous(graph: Graph, time: Axis, rows: int) -> Graph:

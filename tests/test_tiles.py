@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dfc.ir import Axis, AxisMap, Graph
+from dfc.passes.axis_tiles import AxisWalk, Moment, axis_tiles, edges, maps_of
 from dfc.passes.stacks import Stack, cut_after, make_stack
-from dfc.passes.tiles import AxisWalk, DepthFirstPlan, Moment, Overlap, Tiler, axis_tiles, edges, maps_of, modes_of
+from dfc.passes.tiles import DepthFirstPlan, Overlap, Tiler, modes_of
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
