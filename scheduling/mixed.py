@@ -94,6 +94,7 @@ class MixedModes:
 
     def _about(self, plan: DepthFirstPlan) -> float:
         """About the score of a plan; infinite where it does not fit."""
+        self.search.count(plan)
         found = self.search.pricer.estimate(plan, self.search.held)
         return inf if isinstance(found, Infeasible) else self.objective.of(*found)
 

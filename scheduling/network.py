@@ -31,9 +31,11 @@ WINDOW = 32
 MOST_CUTS = 14
 #: stacks of more layers are not tried, unless they are asked for first
 MOST_LAYERS = 40
-#: stacks that are priced per window besides those of the first sequence, before the search is ended with what it has;
-#: more where maps may stay on chip (partition.py)
-MOST_STACKS = 16
+#: the effort per window besides that on the first sequence, before the search is ended with what it has; more where
+#: maps may stay on chip (partition.py). A unit is a layer of a tile class that is looked at, about a millisecond.
+MOST_EFFORT = 6000
+#: what a stack counts at least
+LEAST_EFFORT = 5
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class NetworkStacks:
         self.cuts = self._cuts(first)
         self.recall = recall
         self._explored: dict[Hashable, _Explored] = {}
+        self._effort = 0
         self._runs: dict[int, RunBounds] = {}
 
     # --- cuts
@@ -158,6 +161,10 @@ class NetworkStacks:
         ends = [(at[s.layers[0]], at[s.layers[-1] + 1]) for s in self.first]
         first = [0, *(next(iter(self.places(n)), 0) for n in range(1, len(self.cuts) - 1)), 0]
         return [(start, end, first[start], first[end]) for start, end in ends]
+
+    def effort(self) -> float:
+        """How much was spent on stacks so far: layers of tile classes, as :attr:`StackSearch.effort` counts them."""
+        return self._effort
 
     # --- the provider
 
@@ -258,6 +265,7 @@ class NetworkStacks:
         alike = self.recall and stack.layers not in self.rules.blocks
         shape = structure(self.graph, stack, held) if alike else (stack.layers, tuple(held.items()))
         twin = self._explored.get(shape)
+        before = search.effort
         found: Sequence[Candidate]
         if twin is not None and twin.covers(None if known else limit):
             search.adopt(twin.search)
@@ -265,6 +273,7 @@ class NetworkStacks:
         else:
             found = self.explore(search, None if known else limit)
             self._explored[shape] = _Explored(search, None if known else limit, found)
+        self._effort += max(LEAST_EFFORT, search.effort - before)
         return [Option(c.energy_pj, float(c.latency_cycles), Run(search, c)) for c in frontier(found, _costs)]
 
 
@@ -273,13 +282,13 @@ def _costs(candidate: Candidate) -> tuple[float, float]:
 
 
 def search_network(stacks: NetworkStacks, objective: Objective, most: int | None = None) -> Found:
-    """The best sequence of stacks; ``most`` of them are priced besides those of the first sequence.
+    """The best sequence of stacks; an effort of ``most`` is spent besides that on the first sequence.
 
-    By default :data:`MOST_STACKS` per window.
+    By default :data:`MOST_EFFORT` per window.
     """
     if most is None:
-        most = MOST_STACKS * -(-len(stacks.graph.layers) // WINDOW)
-    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, stacks.begin, most=most)
+        most = MOST_EFFORT * -(-len(stacks.graph.layers) // WINDOW)
+    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, stacks.begin, most=most, effort=stacks.effort)
     legal = len(stacks.graph.layers) - 1 - len(stacks.rules.never)
     return Found(found, legal, tried=len(stacks.cuts) - 2)
 

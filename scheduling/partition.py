@@ -34,6 +34,7 @@ def best_sequence(
     objective: Objective,
     incumbent: Iterable[tuple[int, int, int, int]] | None = None,
     most: int | None = None,
+    effort: Callable[[], float] | None = None,
 ) -> Partition[T]:
     """The sequence of stacks from cut 0 to cut ``n`` of least energy, latency or product of both.
 
@@ -46,10 +47,11 @@ def best_sequence(
         objective: what to have least of.
         incumbent: stacks (start, end, place_in, place_out) to price first, such as those of a known good sequence, so
             that limits bite early; None: each unit alone, in place 0.
-        most: how many stacks may be priced besides ``incumbent``; None: all. They are spent in rounds: first on
-            sequences that hand everything over in the lowest place of each cut; then on other places at the cuts of the
-            best of these, where half of ``most`` more may be priced, and as many as it has stacks; then on everything,
-            with what the first round left over.
+        most: how much effort may be spent besides that on ``incumbent``; None: no limit. It is spent in rounds: first
+            on sequences that hand everything over in the lowest place of each cut; then on other places at the cuts of
+            the best of these, where half of ``most`` more may be spent, and one on each of its stacks; then on
+            everything, with what the first round left over. A stack that is begun with is priced to its end.
+        effort: how much was spent so far; None: each stack counts one.
 
     A KeyboardInterrupt that ``provider`` raises ends the search with what it has.
 
@@ -59,7 +61,7 @@ def best_sequence(
     """
     if n < 1:
         raise ValueError(f"a network has at least one unit, not {n}")
-    search = _Search(n, provider, objective)
+    search = _Search(n, provider, objective, effort)
     try:
         search.lay_out()
         search.price_first([(i, i + 1, 0, 0) for i in range(n)] if incumbent is None else incumbent)
@@ -79,7 +81,7 @@ def best_sequence(
 
 
 class _SpentError(Exception):
-    """As many stacks are priced as may be."""
+    """As much effort is spent as may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,9 @@ class _Best(Generic[T]):
 class _Search(Generic[T]):
     """Edges with what is known of them, and the best sequence of priced edges so far."""
 
-    def __init__(self, n: int, provider: Provider[T], objective: Objective):
+    def __init__(self, n: int, provider: Provider[T], objective: Objective, effort: Callable[[], float] | None = None):
         self.n, self.provider, self.objective = n, provider, objective
+        self.effort = effort or (lambda: len(self.prices))
         self.nodes: list[tuple[int, int]] = [(0, 0)]
         self.edges = EdgeList(1, [])
         self.bounds: tuple[Floats, Floats] = (np.zeros(0), np.zeros(0))  # energy and latency by edge
@@ -110,7 +113,7 @@ class _Search(Generic[T]):
         self.refresh_at = 0  # how many prices there are when the next refresh is due
         self.weights = (1.0, 0.0)
         self.proved = 0.0
-        self.left: float = inf  # how many more may be priced
+        self.left: float = inf  # the effort that may still be spent
         self.best: _Best[T] = _Best((inf, inf, inf, 0, ()), None, ())
 
     def lay_out(self) -> None:
@@ -151,7 +154,7 @@ class _Search(Generic[T]):
                 self.price(found)
         self.refresh()
 
-    def first_rounds(self, most: int) -> None:
+    def first_rounds(self, most: float) -> None:
         """The first two rounds: an effort that is limited begins with what promises most, not with what is least known.
 
         Bounds tell little of what a place is worth: by them alone the effort would be spent on places at cuts that are
@@ -171,8 +174,8 @@ class _Search(Generic[T]):
         self.left = left
         self.proved = max(self.proved, self.objective.of(*self.least))
 
-    def _round(self, among: Bools, most: int) -> float:
-        """The best sequence of some edges, as far as ``most`` prices lead; how many are left over."""
+    def _round(self, among: Bools, most: float) -> float:
+        """The best sequence of some edges, as far as an effort of ``most`` leads; how much is left over."""
         self.left = most
         with suppress(_SpentError):
             self.solve(self._towards_best(), lambda _: False, among)
@@ -220,9 +223,9 @@ class _Search(Generic[T]):
             self.dropped.add(edge)
             self.known[0][edge] = self.known[1][edge] = inf
             return
-        if self.left < 1:
+        if self.left <= 0:
             raise _SpentError
-        self.left -= 1
+        before = self.effort()
         tail, head = int(self.edges.tails[edge]), int(self.edges.heads[edge])
         options = tuple(self.provider.options(*self._stack(tail, head), limit))
         for o in options:
@@ -230,6 +233,7 @@ class _Search(Generic[T]):
             if not all(isfinite(c) and c >= b * (1 - SLACK) for c, b in zip(cost, bound, strict=True)):
                 raise self._error(tail, head, f"costs {cost}, its bounds are {bound}")
         self.prices[edge] = options
+        self.left -= self.effort() - before
         self.known[0][edge] = max(bound[0], min((o.energy_pj for o in options), default=inf))
         self.known[1][edge] = max(bound[1], min((o.latency_cycles for o in options), default=inf))
         if len(self.prices) >= self.refresh_at:

@@ -38,6 +38,8 @@ _Key = tuple[tuple[int, int], tuple[bool, bool], Order]
 _GRID_EFFORT = 300
 #: plans per stack whose spatial unrolling is searched before the descent
 _UNROLLED = 3
+#: pricing a plan takes as long as so many looks
+_PRICE = 3
 #: tiles, the best of other modes, from which each further mode begins
 _SEEDS = 4
 #: plans that are priced, the best by their estimates
@@ -113,6 +115,8 @@ class StackSearch:
         self.limit: Limit | None = None
         self.pruned = 0
         self.priced = 0
+        #: layers of tile classes that were looked at; pricing one counts as much as a few looks
+        self.effort = 0
         self.found: dict[tuple[tuple[int, int], Modes, Spatial, Order], Candidate | Infeasible] = {}
         self.looked: dict[_Key, Candidate | None] = {}
         #: of plans that were ruled out, what they cost at least
@@ -146,9 +150,15 @@ class StackSearch:
         tile = (min(tile[0], self.whole[0]), min(tile[1], self.whole[1]))
         key = (tile, overlap, spatial, order)
         if key not in self.found:
-            cost = self.pricer.price(self.plan(tile, overlap, order), spatial, self.held)
+            plan = self.plan(tile, overlap, order)
+            self.count(plan, _PRICE)
+            cost = self.pricer.price(plan, spatial, self.held)
             self._keep(key, cost)
         return self.found[key]
+
+    def count(self, plan: DepthFirstPlan, looks: int = 1) -> None:
+        """Add a plan that is looked at to the effort."""
+        self.effort += looks * len(plan.classes) * len(self.stack.layers)
 
     def _keep(self, key: tuple[tuple[int, int], Modes, Spatial, Order], cost: StackCost | Infeasible) -> None:
         tile, overlap, spatial, order = key
@@ -207,6 +217,7 @@ class StackSearch:
             if self._outlook_is_poor(outlook):
                 self.pruned += 1
                 return None
+            self.count(plan)
             found = self.pricer.estimate(plan, self.held)
             self.outlooks.pop(key)
             if not isinstance(found, Infeasible):
@@ -324,6 +335,7 @@ class StackSearch:
         def hopeless(energy_pj: float, cycles: float) -> bool:
             return self._useless((energy_pj, cycles), known)
 
+        self.count(plan, _PRICE)
         cost = self.pricer.price_unless(plan, spatial, self.held, hopeless)
         if cost is not None:
             self._keep(key, cost)
