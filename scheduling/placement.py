@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from dfc.hwdsl.arch import Arch
 from dfc.ir import PLACE_DIMS, Graph, Layer, Role
@@ -58,14 +59,25 @@ Held = Mapping[str, HeldMap]
 
 
 class Resident:
-    """What may stay while a stack runs under a plan, and how much room it takes; ``held`` maps do in any case."""
+    """What may stay while a stack runs under a plan, and how much room it takes; ``held`` maps do in any case.
 
-    def __init__(self, graph: Graph, arch: Arch, plan: DepthFirstPlan, held: Held):
+    Others keep ``reserved`` bits of memories meanwhile.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        arch: Arch,
+        plan: DepthFirstPlan,
+        held: Held,
+        reserved: Mapping[int, int] = MappingProxyType({}),
+    ):
         self.graph = graph
         self.arch = arch
         self.plan = plan
         self.maps = MapSizes(graph, arch)
         self.held = held
+        self.reserved = reserved
         lines = line_buffers(graph, plan)
         self.line_buffers = {t: (None, None) if t in held else both for t, both in lines.items()}
         layers = {i: graph.layers[i] for i in plan.stack.layers}
@@ -139,7 +151,7 @@ class Resident:
 
     def _for_weights(self, memory: int) -> int:
         """Bits of a memory that weights may take: half of it where feature maps share it."""
-        size = self.arch.memories[memory].size_bits
+        size = self.arch.memories[memory].size_bits - self.reserved.get(memory, 0)
         return size // 2 if memory in (*self.arch.paths[Role.I], *self.arch.paths[Role.O]) else size
 
     def _some(self, path: Sequence[int], free: Mapping[int, int]) -> dict[int, int]:
@@ -203,3 +215,7 @@ class Buffer:
     def at(self, address_bits: int) -> Buffer:
         """The same with an address."""
         return replace(self, address_bits=address_bits)
+
+    def moved(self, bits: int) -> Buffer:
+        """The same so many bits further up."""
+        return replace(self, address_bits=(self.address_bits or 0) + bits)

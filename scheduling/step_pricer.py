@@ -8,7 +8,8 @@ and whether weights stay, is decided by price: all ways that none beats in all r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.hwdsl.arch import Arch
@@ -21,9 +22,16 @@ from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copi
 from dfc.scheduling.engine import StackCost, modelled
 from dfc.scheduling.fitted import FittedPricer
 from dfc.scheduling.levels import Infeasible
-from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
+from dfc.scheduling.parts import line_buffers
+from dfc.scheduling.placement import Buffer, Held, Resident
 from dfc.scheduling.search import halvings
+from dfc.scheduling.step_lasting import ways_to_stay
 from dfc.scheduling.step_types import Bits, StepOption, undominated
+
+#: what takes less than this part of each memory leaves room enough to others
+_LITTLE = 8
+#: by what share a smaller tile must cost less for a still smaller one to be priced
+_BETTER = 0.005
 
 
 def along_tiles(graph: Graph, arch: Arch) -> tuple[Graph, Arch]:
@@ -38,6 +46,22 @@ def along_tiles(graph: Graph, arch: Arch) -> tuple[Graph, Arch]:
         for kind, slots in arch.unrolls.items()
     }
     return rows_for_time(graph), replace(arch, unrolls=unrolls)
+
+
+@dataclass(slots=True)
+class _Descent:
+    """Ever smaller tiles, all else equal: ``ended`` where they cost no less, and room is no reason for them."""
+
+    energy_pj: float = inf
+    cycles: float = inf
+    ended: bool = False
+
+    def note(self, option: StepOption, *, small: bool) -> None:
+        less = 1 - _BETTER
+        better = option.energy_pj < self.energy_pj * less or option.latency_cycles < self.cycles * less
+        self.ended = small and not better
+        self.energy_pj = min(self.energy_pj, option.energy_pj)
+        self.cycles = min(self.cycles, option.latency_cycles)
 
 
 class StepPricer:
@@ -90,30 +114,47 @@ class StepPricer:
             cost = self.pricer.price(next(self.plans(layers)))
             yield cost if isinstance(cost, Infeasible) else self._option(cost)
             return
+        descents: dict[object, _Descent] = {}
         for plan in self.plans(layers):
-            resident = Resident(self.graph, self.arch, plan, held)
-            for lasting in self._lasting(resident):
+            resident = Resident(self.graph, self.arch, plan, held, reserved)
+            on_chip: set[object] = set()  # weights with which ring buffers have room on chip
+            for lasting in ways_to_stay(resident):
+                weights = tuple(lasting.weights.items())
+                if resident.off_chip(lasting) and weights in on_chip:
+                    continue
+                key = plan.overlap, tuple(lasting.across.items()), weights, lasting.resident
+                descent = descents.setdefault(key, _Descent())
+                if descent.ended:
+                    on_chip.add(weights)
+                    continue
                 cost = self.pricer.price_lasting(plan, resident, lasting, reserved)
-                yield cost if isinstance(cost, Infeasible) else self._option(cost)
+                if isinstance(cost, Infeasible):
+                    yield cost
+                    continue
+                option = self._option(cost)
+                descent.note(option, small=self._small(option))
+                on_chip.add(weights)
+                yield option
+
+    def _small(self, option: StepOption) -> bool:
+        """Whether what is not resident takes little of each memory that maps pass through."""
+        sizes = self.arch.memories
+        return all(option.transient_bits[m] * _LITTLE <= sizes[m].size_bits for m in self.pricer.ladder.shared)
 
     def plans(self, layers: Sequence[int]) -> Iterator[DepthFirstPlan]:
-        """A step as a whole, then in smaller and smaller tiles along the axis that is not time; overlap kept or not."""
+        """A step as a whole, then in smaller and smaller tiles along the axis that is not time.
+
+        Overlap of these is kept; where that takes more than the ring buffers, also computed again.
+        """
         tiler = Tiler(self.graph, make_stack(self.graph, layers), remainder_first=False)
         axis = 1 if self.graph.time is Axis.X else 0  # along which there are tiles, in (x, y)
         other = Overlap.H_CACHED if self.graph.time is Axis.X else Overlap.V_CACHED
         for size in halvings(tiler.extents[axis]):
             tile = (size, tiler.extents[1]) if axis == 0 else (tiler.extents[0], size)
-            whole = size == tiler.extents[axis]
-            for overlap in (Overlap.CACHED,) if whole else (Overlap.CACHED, other):
-                yield tiler.plan(tile, overlap)
-
-    def _lasting(self, resident: Resident) -> Iterator[Lasting]:
-        """Where ring buffers and weights may lie, and whether weights stay from step to step."""
-        for weights in resident.weight_choices():
-            for lasting in resident.uniform(weights):
-                if weights:
-                    yield replace(lasting, resident=frozenset(weights))
-                yield lasting
+            plan = tiler.plan(tile, Overlap.CACHED)
+            yield plan
+            if any(along for along, _ in line_buffers(self.graph, plan).values()):
+                yield tiler.plan(tile, other)  # else ring buffers have all that neighbours share
 
     def _option(self, cost: StackCost) -> StepOption:
         first = self.first_loads(cost)

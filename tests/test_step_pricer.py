@@ -127,10 +127,17 @@ def test_weights_are_loaded_once_or_in_every_step(pricer: StepPricer) -> None:
         assert sum(one.resident_bits) - sum(other.resident_bits) == weights
 
 
+def test_weights_may_lie_in_two_memories(pricer: StepPricer) -> None:
+    """They do not fit the lowest memory, and are cheaper to read from there: part of them lies there."""
+    best = min(options(pricer, range(12)), key=lambda o: o.energy_pj)
+    names = {pricer.arch.memories[b.memory].name for b in best.cost.stay if b.what == "weights"}
+    assert names == {"lb_w", "gb_w"}
+
+
 def test_the_steady_row_of_the_reference_is_beaten(pricer: StepPricer) -> None:
     """ACCO's recorded steady row, all layers in one stack: 0.944 uJ (acco-model.md, section 4)."""
     best = min(o.energy_pj for o in options(pricer, range(12)))
-    assert best < 0.944e6
+    assert best < 0.95 * 0.944e6
 
 
 def test_reserved_room_stays_free(pricer: StepPricer) -> None:
