@@ -201,6 +201,8 @@ class BufferEntry:
     copies:      2 where "loops" has two buffers, so that one is filled while the other is in use: ``bits`` are of both.
     lines, length, skewed: of a cache, positions along which it is a ring and along the other axis; see
                  ``LineBuffer`` in ``dfc.scheduling.parts``.
+    steps:       of a step over time, whether it stays from step to step, whatever runs meanwhile: a ring buffer of what
+                 earlier steps made, or weights that are loaded once.
     """
 
     what: str
@@ -214,6 +216,7 @@ class BufferEntry:
     lines: int = 0
     length: int = 0
     skewed: bool = False
+    steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,13 +390,63 @@ class LayerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Deadline:
+    """How long a step may take, as it was ``asked``, and how long it takes in the steady state."""
+
+    asked: str
+    step_s: float
+    takes_s: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it is fast enough."""
+        return self.takes_s <= self.step_s
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """One step of a network over time: all else in the schedule is of a step in the steady state.
+
+    axis:          along which time lies in this file, "y" or "x": rows or columns of tiles of which a step makes one.
+    window_frames, hop_frames: of the model's window, and from one window to the next.
+    frames, windows: new frames of a step, and windows that end in it.
+    padding, form: "exact" or "stream"; "dense" or "polyphase".
+    warm_up_steps: steps before the first whose outputs are valid; each costs as much as any other.
+    latency_frames: frames after a window's last that must be there before its outputs are known.
+    ring_bits, weight_bits: what stays from step to step: the past of maps, and resident weights.
+    first_energy_pj, first_cycles: what the first step costs more, as resident weights are loaded.
+    counted_frames: over so many frames from the first on, a frame takes ``amortised_energy_pj`` and
+                    ``amortised_cycles``.
+    """
+
+    axis: str
+    window_frames: int
+    hop_frames: int
+    frames: int
+    windows: int
+    padding: str
+    form: str
+    warm_up_steps: int
+    latency_frames: int
+    ring_bits: int
+    weight_bits: int
+    first_energy_pj: float
+    first_cycles: int
+    counted_frames: int
+    amortised_energy_pj: float
+    amortised_cycles: float
+    deadline: Deadline | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """A network's depth-first schedule on a chip, and what it costs.
 
     ``complete`` is false where the search was stopped before it was done. ``policy`` is "dfc", by which everything that
     is alive at once has room and an address, or the name of a reference that is repeated. ``off_chip`` says where
     weights and the maps between stacks lie in the outermost memory, save for those that are handed over on chip.
-    ``baselines`` are what it is compared with.
+    ``baselines`` are what it is compared with. ``step`` is there where it is one step of a network over time, which
+    runs again and again.
     """
 
     schema: str
@@ -412,6 +465,7 @@ class Schedule:
     policy: str = "dfc"
     off_chip: tuple[BufferEntry, ...] = ()
     baselines: tuple[NamedBaseline, ...] = ()
+    step: StepInfo | None = None
 
     def to_json(self) -> str:
         """The schedule as the text of ``schedule.json``."""

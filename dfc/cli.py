@@ -32,6 +32,17 @@ from dfc.cli_options import (
     TileClass,
 )
 from dfc.cli_output import diagnose, paint_of, say, terminal_width, unprintable
+from dfc.cli_step import (
+    DeadlineOption,
+    Form,
+    Frames,
+    FramesPerStep,
+    Hop,
+    Padding,
+    StepWish,
+    TimeAxis,
+    compile_over_time,
+)
 from dfc.cli_verify import check_command, schema_command, verify_command
 from dfc.errors import DfcError, MlirError, UsageError
 
@@ -184,6 +195,13 @@ def compile_command(
     ] = None,
     bind: Bind = None,
     input_shape: InputShape = None,
+    time_axis: TimeAxis = None,
+    hop: Hop = None,
+    frames_per_step: FramesPerStep = None,
+    padding: Padding = None,
+    form: Form = None,
+    frames: Frames = None,
+    deadline: DeadlineOption = None,
     mapping: Annotated[
         Path | None,
         typer.Option(
@@ -223,6 +241,21 @@ def compile_command(
     bindings, shapes = parse_bindings(bind or ()), parse_input_shapes(input_shape or ())
     folder = out or default_folder(model)
     check_folder(folder)
+    wish = StepWish(time_axis, hop, frames_per_step, padding, form, frames, deadline)
+    wish.check(
+        {
+            "--overlap": overlap != "auto",
+            "--tile": tile != "auto",
+            "--order": order != "auto",
+            "--reproduce": reproduce is not None,
+            "--baselines": baselines != "auto",
+            "--spatial": spatial != "prefer",
+            "--cost-model": cost_model not in (None, "exact"),
+            "--emit": bool(emit),
+            "--mapping": mapping is not None,
+            "--constraints": constraints is not None,
+        }
+    )
     try:
         kept = cache_folder(cache, off=no_cache)
         from dfc.cli_cache import cache_of_run
@@ -231,25 +264,31 @@ def compile_command(
 
         emitter = Emitter(parse_emit(emit or ()), model, bind=bindings, input_shape=shapes)
         with cache_of_run(kept, quiet=quiet) as store, SearchProgress(shown=progress and not quiet) as show:
-            schedule = compile_model(
-                model,
-                hw,
-                objective=objective,
-                overlap=overlap,
-                tile=tile,
-                stacks=stacks,
-                bind=bindings,
-                input_shape=shapes,
-                rules=mapping,
-                cost_model=cost_model,
-                spatial=spatial,
-                order=order,
-                reproduce=reproduce,
-                baselines=baselines,
-                constraints=constraints,
-                progress=show,
-                cache=store,
-            )
+            if wish.asked:
+                both = {"objective": objective, "stacks": stacks}
+                schedule = compile_over_time(
+                    model, hw, wish, **both, bind=bindings, input_shape=shapes, progress=show, store=store
+                )
+            else:
+                schedule = compile_model(
+                    model,
+                    hw,
+                    objective=objective,
+                    overlap=overlap,
+                    tile=tile,
+                    stacks=stacks,
+                    bind=bindings,
+                    input_shape=shapes,
+                    rules=mapping,
+                    cost_model=cost_model,
+                    spatial=spatial,
+                    order=order,
+                    reproduce=reproduce,
+                    baselines=baselines,
+                    constraints=constraints,
+                    progress=show,
+                    cache=store,
+                )
     except KeyboardInterrupt:
         diagnose("interrupted before a schedule was found; nothing is written")
         raise typer.Exit(INTERRUPTED) from None

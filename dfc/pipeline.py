@@ -376,10 +376,10 @@ def _opened(cache: str | Path | MappingStore | None) -> AbstractContextManager[M
 
 
 def model_info(graph: Graph, path: Path) -> ModelInfo:
-    """What a schedule says of its model."""
+    """What a schedule says of its model; of a step, inputs and outputs are what is new."""
 
     def infos(names: Sequence[str]) -> tuple[TensorInfo, ...]:
-        return tuple(TensorInfo(n, graph.tensors[n].shape, graph.tensors[n].bits) for n in names)
+        return tuple(TensorInfo(n, graph.made_shape(n), graph.tensors[n].bits) for n in names)
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return ModelInfo(graph.name, path.name, digest, infos(graph.inputs), infos(graph.outputs))
@@ -454,7 +454,7 @@ def _assemble(
         policy=request.policy.name,
         off_chip=maker.off_chip(priced) if request.policy.fits else (),
     )
-    _check_sums(schedule)
+    check_schedule_sums(schedule)
     return schedule
 
 
@@ -515,7 +515,7 @@ def _effort_notes(search: _Search, total: Tally) -> list[str]:
     return found
 
 
-def _check_sums(schedule: Schedule) -> None:
+def check_schedule_sums(schedule: Schedule) -> None:
     """The parts of a schedule add up; anything else is a defect of dfc."""
     for wrong in check_sums(schedule):
         raise InternalError("IR190", wrong.what)

@@ -10,6 +10,7 @@ from math import prod
 
 from dfc.backend_cost.schedule import Coverage, Schedule, StackEntry
 from dfc.report_layers import energy_table, time_table
+from dfc.report_step import ring_table, step_lines
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, bar, clean, format_table, shorten
 from dfc.units import (
     count,
@@ -40,6 +41,7 @@ def render(schedule: Schedule, *, width: int = WIDTH, layers: bool = True, paint
     """
     width = max(width, 40)
     lines = [*_head(schedule, width, paint), *_totals(schedule, width, paint)]
+    lines += _every_step(schedule, width, paint)
     lines += _baselines(schedule, width, paint)
     lines += _energy(schedule, width, paint)
     lines += _time(schedule, width, paint)
@@ -85,7 +87,8 @@ def _totals(schedule: Schedule, width: int, paint: Paint) -> list[str]:
     took = f"{cycles(totals.latency_cycles)} cycles = {seconds(totals.time_s)}"
     if base is None:
         lines += _fold("energy", energy(totals.energy_pj), width) + _fold("latency", took, width)
-        lines += _fold("", "(layer by layer does not fit this chip, so no gain can be stated)", width)
+        if schedule.step is None:
+            lines += _fold("", "(layer by layer does not fit this chip, so no gain can be stated)", width)
     else:
         gain = _gain(base.energy_gain, "less", "more")
         lines += _fold("energy", f"{energy(totals.energy_pj)}, {gain} ({energy(base.energy_pj)})", width)
@@ -107,6 +110,21 @@ def _gain(times: float, better: str, worse: str) -> str:
     ratio = max(times, 1 / times)
     much = factor(ratio) if ratio >= 1.005 else f"{100 * (ratio - 1):.1f} %"  # 1.00x would say nothing
     return f"{much} {better if times > 1 else worse} than layer by layer"
+
+
+def _every_step(schedule: Schedule, width: int, paint: Paint) -> list[str]:
+    """What is known of steps of a network over time; all other numbers are of one in the steady state."""
+    if schedule.step is None:
+        return []
+    lines = _section("Every step, in the steady state", width, paint)
+    for label, text, warning in step_lines(schedule, schedule.step):
+        folded = _fold(label, text, width)
+        lines += [paint.warn(line) for line in folded] if warning else folded
+    columns, rows = ring_table(schedule)
+    if rows:
+        lines += _section("Ring buffers: positions of the past that stay from step to step", width, paint)
+        lines += format_table(columns, list(rows), width, paint)
+    return lines
 
 
 def _baselines(schedule: Schedule, width: int, paint: Paint) -> list[str]:

@@ -99,6 +99,10 @@ def _has_addresses(schedule: Schedule, place: str) -> None:
             place=place,
             hint="compile without --reproduce",
         )
+    if schedule.step is not None:
+        message = "steps of a network over time are not executed yet"
+        hint = "dfc check proves its memories; dfc causal writes the step as a model that runs in ONNX Runtime"
+        raise UsageError("CLI084", message, place=place, hint=hint)
 
 
 def execute(

@@ -211,6 +211,13 @@ class Graph:
         """The positions along an axis that are made of a tensor."""
         return Interval(self.past_along(tensor, axis), self.tensors[tensor].spatial[axis])
 
+    def made_shape(self, tensor: str) -> tuple[int, ...]:
+        """The shape of what is made (or received) of a tensor."""
+        shape = list(self.tensors[tensor].shape)
+        if self.past.get(tensor) and self.time is not None:
+            shape[int(self.time) - len(Axis)] -= self.past[tensor]
+        return tuple(shape)
+
     def made_elements(self, tensor: str) -> int:
         """Elements that are made of a tensor."""
         past = self.past.get(tensor, 0)

@@ -147,7 +147,7 @@ class Assembler:
 
     def executed_macs(self, layer: Layer, tally: Tally) -> int:
         """Multiply-accumulates that the schedule executes for a layer, recomputed positions included."""
-        extents = self.graph.tensors[layer.output].spatial
+        extents = self.graph.made(layer.output)
         return layer.macs * tally.positions // max(1, extents[Axis.X] * extents[Axis.Y])
 
     def by_memory(self, tally: Tally) -> dict[str, float]:
@@ -192,7 +192,7 @@ class Assembler:
     def stack_entry(self, stack: StackCost, tally: Tally, whole: Candidate | None) -> StackEntry:
         """One stack with its tile classes; ``whole`` is the same stack with one tile."""
         layers = [self.graph.layers[i] for i in stack.plan.stack.layers]
-        spatial = self.graph.tensors[stack.plan.stack.outputs[-1]].spatial
+        spatial = self.graph.made(stack.plan.stack.outputs[-1])
         weights, h_cache, v_cache = self._lasting_memories(stack)
         return StackEntry(
             layers=tuple(layer.name for layer in layers),
@@ -259,6 +259,7 @@ class Assembler:
             lines=line.lines if line else 0,
             length=line.length if line else 0,
             skewed=line is not None and line.skewed,
+            steps=buffer.steps,
         )
 
     def off_chip(self, stacks: Sequence[StackCost]) -> tuple[BufferEntry, ...]:
@@ -272,7 +273,7 @@ class Assembler:
         parts = [
             ("weights", layer.name, self.pricer.weight_bits(layer)) for layer in graph.layers if layer.weight_elements
         ]
-        parts += [("map", name, graph.tensors[name].elements * array.output_bits) for name in names]
+        parts += [("map", name, graph.made_elements(name) * array.output_bits) for name in names]
         found = stacked((Buffer(what, name, self.dram, bits, 0, 0) for what, name, bits in parts), {})
         return tuple(self._buffer_entry(b, ()) for b in found)
 
@@ -324,7 +325,7 @@ class Assembler:
         h, v = (made.along, made.across) if stack.plan.order is Order.ROWS else (made.across, made.along)
         each = self.pricer.maps.column_bits(tensor)
         bits = made.fresh * each, h * each, v * each
-        whole = self.graph.tensors[tensor].spatial
+        whole = self.graph.made(tensor)
         size, left = (whole[Axis.X], whole[Axis.Y]), (x.left, y.left)
         memory = self.memory_name(run.reads_in(self.dram) if fetched else run.tops[Role.O])
         return MadeEntry(tensor, (x.fresh, y.fresh), size, *bits, left, fetched, memory)
@@ -426,7 +427,7 @@ class Assembler:
 
         def touched(layer: Layer) -> int:
             names = [*dict.fromkeys(s.tensor for s in layer.sources), *layer.outputs]
-            return sum(graph.tensors[n].elements for n in names) + layer.weight_elements
+            return sum(graph.made_elements(n) for n in names) + layer.weight_elements
 
         every = sum(map(touched, graph.layers))
         hidden = sum(map(touched, opaque))

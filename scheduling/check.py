@@ -11,7 +11,9 @@ It reads the schedule alone, and shares no code with what placed the tensors: th
    reads it; what is fetched was left off chip before;
 7. caches are as large as their layout, hold what tiles leave in them beside what they still read from them, and are
    those of the mode of their map;
-8. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
+8. what stays from step to step of a network over time does so beside whatever runs; weights that do not stay are
+   brought by the first tile;
+9. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
 
 What the file does not tell, and nothing here proves: which positions a tile reads and makes (it gives how many); so of
 a cache that it has the lines and the length that one tile after the other asks for, not that each position is
@@ -31,6 +33,7 @@ from dfc.ir import Role
 from dfc.scheduling.check_caches import check_caches, check_cover, check_modes
 from dfc.scheduling.check_estimate import estimate
 from dfc.scheduling.check_handed import check_handed
+from dfc.scheduling.check_steps import check_steps, others
 from dfc.scheduling.check_sums import check_sums
 from dfc.scheduling.check_tile import Peak, Place, Violation, check_class, worse
 
@@ -91,7 +94,7 @@ def places(schedule: Schedule, arch: Arch) -> Iterator[Place]:
     outside = arch.memories[arch.paths[Role.O][-1]].name
     for number, stack in enumerate(schedule.stacks):
         for index, tile in enumerate(stack.tile_classes):
-            yield Place(number, index, stack, tile, arch, outside, schedule.off_chip)
+            yield Place(number, index, stack, tile, arch, outside, schedule.off_chip, others(schedule, number))
 
 
 def _all(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator[Violation]:
@@ -103,6 +106,7 @@ def _all(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator[Vio
     yield from _off_chip(schedule, arch.memories[arch.paths[Role.O][-1]].name)
     yield from _inside(schedule.off_chip, sizes, -1, -1)
     yield from check_handed(schedule, arch.memories[arch.paths[Role.O][-1]].name)
+    yield from check_steps(schedule, arch.memories[arch.paths[Role.O][-1]].name)
     layers = {layer.name: layer for layer in schedule.layers}
     for number, stack in enumerate(schedule.stacks):
         yield from _inside(stack.buffers, sizes, number, -1)
@@ -152,7 +156,7 @@ def _apart(place: Place, sizes: dict[str, int], peaks: dict[str, Peak]) -> Itera
     """At each step, what is alive in a memory does not overlap; and how much it is."""
     told: set[tuple[BufferEntry, BufferEntry]] = set()
     for step, layer in enumerate(place.stack.layers):
-        alive = [*place.alive(step), *place.off_chip]
+        alive = [*place.alive(step), *place.others, *place.off_chip]
         for memory, size in sizes.items():
             here = sorted((b for b in alive if b.memory == memory and b.bits > 0), key=lambda b: b.address_bits)
             taken = sum(b.bits for b in here)

@@ -68,6 +68,7 @@ class Place:
     number, index: of the stack and of the class.
     buffers:       of the class and of the stack.
     off_chip:      what lies in the outermost memory ``outside``.
+    others:        what other stacks keep meanwhile, from step to step.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Place:
     arch: Arch
     outside: str
     off_chip: tuple[BufferEntry, ...]
+    others: tuple[BufferEntry, ...] = ()
     step: dict[str, int] = field(init=False)
     _alive: dict[int, list[BufferEntry]] = field(init=False, default_factory=dict[int, list[BufferEntry]])
 

@@ -197,7 +197,7 @@ class FittedPricer(StackPricer):
                     best = found, lasting
             if best is not None:
                 return best[1], best[0]  # weights in a lower memory are cheaper to read
-        return why or self._nowhere(resident)
+        return why or self.nowhere(resident)
 
     def _openings(
         self,
@@ -243,7 +243,8 @@ class FittedPricer(StackPricer):
     def _plans(self) -> dict[object, dict[object, object]]:
         return {}
 
-    def _nowhere(self, resident: Resident) -> Infeasible:
+    def nowhere(self, resident: Resident) -> Infeasible:
+        """That what is to stay has no room, not even off chip."""
         bits = sum(resident.line_bits(t, b) for t, both in resident.line_buffers.items() for b in both)
         top = self.arch.memories[self.ladder.shared[-1]]
         return Infeasible("the overlap that is kept between tiles", bits, top.name, top.size_bits, HINT)

@@ -118,7 +118,10 @@ class StepPricer:
         for plan in self.plans(layers):
             resident = Resident(self.graph, self.arch, plan, held, reserved)
             on_chip: set[object] = set()  # weights with which ring buffers have room on chip
-            for lasting in ways_to_stay(resident):
+            ways = list(ways_to_stay(resident))
+            if not ways:
+                yield self.pricer.nowhere(resident)
+            for lasting in ways:
                 weights = tuple(lasting.weights.items())
                 if resident.off_chip(lasting) and weights in on_chip:
                     continue

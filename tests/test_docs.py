@@ -19,7 +19,20 @@ import typer
 from cli_helpers import chain
 
 import dfc
-from dfc import causal, cli_cache, cli_causal, cli_figure, cli_opt, cli_output, cli_values, emit, files, frontend
+from dfc import (
+    causal,
+    cli_cache,
+    cli_causal,
+    cli_figure,
+    cli_opt,
+    cli_output,
+    cli_step,
+    cli_values,
+    emit,
+    files,
+    frontend,
+    step_compile,
+)
 from dfc.backend_cost.rules_text import parse_rules
 from dfc.cli import app
 from dfc.frontend.stream_model import STREAM_CODES
@@ -98,6 +111,8 @@ def test_meanings_are_those_of_the_code() -> None:
         cli_opt.CODES,
         cli_causal.CODES,
         causal.CODES,
+        cli_step.CODES,
+        step_compile.CODES,
         emit.CODES,
         diagnostics.CODES,
     ):

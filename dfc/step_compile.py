@@ -1,0 +1,229 @@
+"""The story of ``dfc compile --time-axis``: a network over time in, the schedule of a step of its stream out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+
+from dfc._version import __version__
+from dfc.backend_cost.cost_model import EXACT
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.backend_cost.mapping_store import MappingStore
+from dfc.backend_cost.schedule import SCHEMA, Deadline, LayerEntry, Schedule, StackEntry, StepInfo
+from dfc.causal import Streaming, form_name
+from dfc.errors import InfeasibleError, UsageError
+from dfc.hwdsl import Arch
+from dfc.ir import Graph
+from dfc.passes.stacks import find_layers
+from dfc.pipeline import ProgressEvent, check_schedule_sums, model_info
+from dfc.scheduling.assemble import Assembler, Tally, proof_note
+from dfc.scheduling.step_pricer import StepPricer, along_tiles
+from dfc.scheduling.step_ranges import StepRanges, best_ranges, placed_together
+from dfc.scheduling.step_types import StepOption
+
+#: codes of this module, with the sentence that docs/errors.md prints for each
+CODES: Mapping[str, str] = {
+    "CLI105": "--deadline is no time and no frame rate, or --frames no number of frames",
+}
+#: seconds of each unit of time
+_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+MOST_FRAMES = 10**12
+
+Progress = Callable[[ProgressEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRequest:
+    """What the user asks of the schedule of a step, checked.
+
+    stacks:   "auto", "one", "each", or names of layers to cut after.
+    frames:   over how many frames the first step's loads are shared out; deadline: as asked, empty for none.
+    step_s:   what a step may take.
+    """
+
+    objective: Objective
+    stacks: str
+    frames: int
+    deadline: str = ""
+    step_s: float = inf
+
+
+def parse_step_request(objective: str, stacks: str, frames: int, deadline: str | None, step_frames: int) -> StepRequest:
+    """Check what is asked of a step that takes ``step_frames`` new frames.
+
+    Raises:
+        UsageError: CLI001 the objective, CLI105 frames or deadline.
+    """
+    if objective not in list(Objective):
+        hint = "one of energy, latency, edp"
+        raise UsageError("CLI001", f"unknown objective {objective!r}", place="--objective", hint=hint)
+    if not 1 <= frames <= MOST_FRAMES:
+        message = f"costs cannot be shared out over {frames:,} frames"
+        raise UsageError("CLI105", message, place="--frames", hint=f"from 1 to {MOST_FRAMES:,}")
+    found = StepRequest(Objective(objective), stacks, frames)
+    if deadline is None:
+        return found
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(fps|s|ms|us)", deadline.strip())
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0:
+        hint = "30fps for a frame rate, 10ms (or s, us) for a step"
+        raise UsageError("CLI105", f"{deadline!r} is no deadline", place="--deadline", hint=hint)
+    step_s = step_frames / number if match[2] == "fps" else number * _UNITS[match[2]]
+    return replace(found, deadline=f"{match[1]}{match[2]}", step_s=step_s)
+
+
+def compile_step(
+    model: str | Path,
+    streaming: Streaming,
+    arch: Arch,
+    request: StepRequest,
+    progress: Progress | None = None,
+    store: MappingStore | None = None,
+) -> Schedule:
+    """The best schedule of a step in the steady state.
+
+    Raises:
+        InfeasibleError: MAP001 where nothing fits.
+        UsageError: CLI004, CLI010 where layers to cut after are named wrong.
+    """
+    graph, arch = along_tiles(streaming.resident(), arch)
+    found, pricer = _search(graph, arch, request, progress, store)
+    if not found.options:
+        why = found.why
+        message = "the network" if why is None else str(why)
+        hint = "a larger memory would make it fit" if why is None else why.hint
+        raise InfeasibleError("MAP001", f"a step does not fit: {message}", place=arch.name, hint=hint)
+    options = placed_together(found.options)
+    maker = Assembler(pricer.pricer)
+    total, stacks, layers = Tally(), list[StackEntry](), list[LayerEntry]()
+    for number, option in enumerate(options):
+        here = Tally()
+        for index, tally in maker.layer_tallies(option.cost).items():
+            layers.append(maker.layer_entry(index, number, tally))
+            here.merge(tally)
+        stacks.append(maker.stack_entry(option.cost, here, None))
+        total.merge(here)
+    costs = [option.cost for option in options]
+    schedule = Schedule(
+        schema=SCHEMA,
+        generator=f"dfc {__version__}",
+        model=model_info(graph, Path(model)),
+        hw=maker.hardware(),
+        objective=request.objective.value,
+        cost_model=EXACT.name,
+        complete=True,
+        totals=maker.totals(layers, total),
+        layer_by_layer=None,
+        coverage=maker.coverage(),
+        stacks=tuple(stacks),
+        layers=tuple(layers),
+        notes=(*_notes(streaming, graph, found), *filter(None, [proof_note(costs, request.objective)])),
+        off_chip=maker.off_chip(costs),
+        step=_step(streaming, graph, arch, options, request),
+    )
+    check_schedule_sums(schedule)
+    return schedule
+
+
+def _search(
+    graph: Graph, arch: Arch, request: StepRequest, progress: Progress | None, store: MappingStore | None
+) -> tuple[StepRanges, StepPricer]:
+    """The best stacks that keep the deadline; the fastest where none does."""
+    cuts = _cuts(graph, request.stacks)
+    most_cycles = inf if request.step_s == inf else int(request.step_s * arch.clock_hz * (1 + 1e-12))
+    pricer = StepPricer(graph, arch, MappingCache(arch, request.objective, EXACT, store))
+
+    def search(one: StepPricer, objective: Objective, most: float) -> StepRanges:
+        tell = None if progress is None else _Teller(one, progress)
+        return best_ranges(one, objective, cuts=cuts, most_cycles=most, progress=tell)
+
+    found = search(pricer, request.objective, most_cycles)
+    if found.options or most_cycles == inf:
+        return found, pricer
+    fast = StepPricer(graph, arch, MappingCache(arch, Objective.LATENCY, EXACT, store))
+    for objective, most in ((request.objective, most_cycles), (Objective.LATENCY, inf)):
+        found = search(fast, objective, most)
+        if found.options:
+            break
+    return found, fast
+
+
+def _cuts(graph: Graph, stacks: str) -> list[int] | None:
+    """The layers after which the user wants cuts; None leaves it open."""
+    if stacks == "auto":
+        return None
+    if stacks in ("one", "each"):
+        return list(range(len(graph.layers))) if stacks == "each" else []
+    names = [name.strip() for name in stacks.split(",") if name.strip()]
+    if not names:
+        hint = "auto, one, each, or names to cut after"
+        raise UsageError("CLI004", "no layer is named", place="--stacks", hint=hint)
+    return find_layers(graph, names)
+
+
+class _Teller:
+    """Tells the progress of a search of ranges."""
+
+    def __init__(self, pricer: StepPricer, progress: Progress) -> None:
+        self.pricer = pricer
+        self.progress = progress
+        self.done = 0
+
+    def __call__(self, first: int, end: int) -> None:
+        self.done += 1
+        layers = self.pricer.graph.layers
+        names = tuple(layer.name for layer in layers[first:end])
+        cache = self.pricer.pricer.cache
+        counts = (self.done, None, None, cache.solved, cache.recalled)
+        self.progress(ProgressEvent(first, len(layers), names, "in every step", *counts))
+
+
+def _step(
+    streaming: Streaming, graph: Graph, arch: Arch, options: Sequence[StepOption], request: StepRequest
+) -> StepInfo:
+    plan = streaming.step.plan
+    asked = plan.options
+    energy, cycles = sum(o.energy_pj for o in options), sum(o.latency_cycles for o in options)
+    first = sum(o.first_energy_pj for o in options), sum(o.first_cycles for o in options)
+    steps = -(-request.frames // asked.frames)
+    lasting = [b for o in options for b in o.cost.stay if b.steps]
+    weights = sum(b.bits for b in lasting if b.what == "weights")
+    takes = cycles / arch.clock_hz
+    assert graph.time is not None or not lasting
+    return StepInfo(
+        axis="" if graph.time is None else graph.time.name.lower(),
+        window_frames=plan.network.window,
+        hop_frames=asked.hop,
+        frames=asked.frames,
+        windows=asked.windows,
+        padding="stream" if asked.stream else "exact",
+        form=form_name(asked),
+        warm_up_steps=plan.warm_up_steps,
+        latency_frames=plan.latency_frames,
+        ring_bits=sum(b.bits for b in lasting) - weights,
+        weight_bits=weights,
+        first_energy_pj=first[0],
+        first_cycles=first[1],
+        counted_frames=request.frames,
+        amortised_energy_pj=(first[0] + steps * energy) / request.frames,
+        amortised_cycles=(first[1] + steps * cycles) / request.frames,
+        deadline=Deadline(request.deadline, request.step_s, takes) if request.deadline else None,
+    )
+
+
+def _notes(streaming: Streaming, graph: Graph, found: StepRanges) -> list[str]:
+    notes = list(graph.notes)
+    if streaming.step.plan.options.stream:
+        notes.append("padding in time is left away: results are not those of the model on single windows")
+    moved = [state.read for state in streaming.step.states if state.read in graph.inputs]
+    if moved:
+        notes.append(f"{len(moved)} states are moved off chip and back in every step: {', '.join(moved[:4])}")
+    if any(name in graph.past for name in graph.outputs):
+        notes.append("of outputs with a time axis a step hands out what is new")
+    if found.tried < found.legal:
+        notes.append(f"cuts were tried in {found.tried} of {found.legal} places: where least is handed over")
+    return notes
