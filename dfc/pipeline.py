@@ -201,6 +201,8 @@ class _Search:
         chosen = self._sequence()
         if self.request.spatial is Spatial.SEARCH and self.complete:
             chosen = self._unrolled(chosen)
+        if self.request.policy.fits and self.complete:
+            chosen = self._shared_out(chosen)
         return chosen
 
     def _sequence(self) -> list[_Chosen]:
@@ -258,6 +260,24 @@ class _Search:
                 one.search.unroll(choice.overlaps, choice.tile, self.request.objective)
         except KeyboardInterrupt:
             self.complete = False
+        return self._picked(chosen)
+
+    def _shared_out(self, chosen: list[_Chosen]) -> list[_Chosen]:
+        """The same stacks with their weights where they cost least."""
+        objective, cheaper = self.request.objective, False
+        try:
+            for one in chosen:
+                wholes = (c for c in self.choices(one.search) if c.tile == one.search.whole)
+                cheaper |= one.search.share_out(dict.fromkeys([one.candidate, *wholes]), objective)
+                twin = self.known.get((one.search.stack.layers, ()))
+                if one.held and twin:  # to compare with
+                    twin.share_out(self.choices(twin)[:1], objective)
+        except KeyboardInterrupt:
+            self.complete = False
+        return self._picked(chosen) if cheaper else chosen
+
+    def _picked(self, chosen: list[_Chosen]) -> list[_Chosen]:
+        """The same stacks with what is best of all that is priced by now."""
         picked = best_combination([self.choices(one.search) for one in chosen], self.request.objective)
         return [replace(one, candidate=candidate) for one, candidate in zip(chosen, picked, strict=True)]
 
@@ -303,6 +323,9 @@ class _Search:
             for one in chosen:
                 choice = self.choice(one.search.stack)
                 priced = one.search.price(one.search.whole, choice.overlaps[0], spatial, choice.orders[0])
+                if isinstance(priced, Candidate) and self.request.policy.fits and self.complete:
+                    one.search.share_out([priced], self.request.objective)
+                    priced = one.search.shared_out[priced]
                 found.append(priced if isinstance(priced, Candidate) else None)
         except KeyboardInterrupt:
             self.complete = False
@@ -406,10 +429,7 @@ def schedule_graph(
     chosen = search.run()
     priced: list[StackCost] = []
     for one in chosen:
-        plan = one.search.plan(one.candidate.tile, one.candidate.overlap, one.candidate.order)
-        cost = pricer.price(plan, one.candidate.spatial, one.held)
-        assert isinstance(cost, StackCost)
-        priced.append(cost)
+        priced.append(one.search.cost(one.candidate, one.held))
     schedule = _assemble(pricer, priced, search.whole(chosen), request, model, search)
     schedule = replace(schedule, notes=(*schedule.notes, *handed_notes(schedule, search.off_chip(chosen))))
     if not request.policy.fits:

@@ -15,6 +15,7 @@ from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.schedule import NamedBaseline, Schedule
+from dfc.backend_cost.spatial_search import Spatial
 from dfc.passes.stacks import Stack, single_layer_stacks
 from dfc.passes.tiles import Order, Overlap, Tiler
 from dfc.scheduling.engine import StackCost, StackPricer
@@ -87,7 +88,7 @@ class OneSize:
         found: list[StackCost] = []
         energy, cycles = 0.0, 0
         for tiler in self.tilers:
-            cost = self.pricer.price(tiler.plan(tile, overlap, Order.ROWS))
+            cost = self.pricer.shared_out(tiler.plan(tile, overlap, Order.ROWS), Spatial.PREFER, {})
             if isinstance(cost, Infeasible):
                 return cost
             found.append(cost)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dfc.backend_cost.mapping_cost import Objective, TooSmall
+from dfc.backend_cost.mapping_cost import MappingCost, Objective, TooSmall
 from dfc.backend_cost.mapping_rules import LayerRules
 from dfc.backend_cost.nest import Nest, make_nest, operand_names, unroll
 from dfc.backend_cost.spatial_search import Spatial, Unrolling, score_of
@@ -304,6 +304,15 @@ class ClassWalk:
         floor = self.pricer.floor(layer, self.view.extents[layer.output], self.view.borders[step.layer])
         floor.learn(self._levels(step.layer, *step.memories), cost.energy_pj * least)
         return None if found.fits(step.room) else self.pricer.weight(cost.energy_pj * least, 0.0)
+
+    def mapping_cost(self, index: int, i_memory: int, o_memory: int, room: Mapping[int, int]) -> MappingCost | None:
+        """What a layer's best mapping costs in so many bits of some memories, all lanes busy; None where none fits."""
+        rules = self.pricer.rules.layer(
+            self.graph.layers[index].name, self.view.extents[self.graph.layers[index].output]
+        )
+        nest = self._nest(index, self._levels(index, i_memory, o_memory), frozenset(), rules)
+        found = self.pricer.mappings.best(nest, room, rules.temporal if rules else None)
+        return found.cost if isinstance(found, Fitted) else None
 
     def _mapped(
         self, index: int, i_memory: int, o_memory: int, room: Mapping[int, int]

@@ -158,6 +158,10 @@ class StackPricer:
         del hopeless
         return self.price(plan, spatial, held)
 
+    def shared_out(self, plan: DepthFirstPlan, spatial: Spatial, held: Held) -> StackCost | Infeasible:
+        """The cost of a plan whose weights stay where they cost least; here all are in one memory."""
+        return self.price(plan, spatial, held)
+
     def estimate(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float] | Infeasible:
         """About the energy and cycles of a plan, or why it does not fit: to compare plans before some are priced."""
         found = self.price(plan, held=held)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from math import inf
+from operator import itemgetter
 from typing import cast
 
 from dfc.backend_cost.mapping_cost import Objective
@@ -26,9 +27,12 @@ from dfc.scheduling.levels import Infeasible, StackLevels
 from dfc.scheduling.nest_floor import LearntFloor, nest_floor
 from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
 from dfc.scheduling.room import FittedMappings
+from dfc.scheduling.weight_places import WeightPlaces, Weights
 
 #: how often a plan is placed with a little more room to spare
 _ATTEMPTS = 8
+#: ways to share out the weights of a plan that are priced with all classes
+_IN_FULL = 2
 #: plans that are remembered in part
 _PLANS = 64
 #: a class may take other memories than the largest one where it costs so much more per operation, of all that costs
@@ -90,7 +94,46 @@ class FittedPricer(StackPricer):
         if not modelled(layers[0]):
             return self._unmodelled(plan, layers[0])
         resident = Resident(self.graph, self.arch, plan, held)
-        return self._side_by_side(plan, resident, partial(self._chosen, plan, resident, spatial), spatial, hopeless, {})
+        return self._priced(plan, resident, spatial, hopeless, None)
+
+    def shared_out(self, plan: DepthFirstPlan, spatial: Spatial, held: Held) -> StackCost | Infeasible:
+        """The cost of a plan whose weights stay where they cost least, as far as that is known: at most its price."""
+        first = self.price(plan, spatial, held)
+        if isinstance(first, Infeasible) or not modelled(self.graph.layers[plan.stack.layers[0]]):
+            return first
+        resident = Resident(self.graph, self.arch, plan, held)
+        key = self._key(plan, resident, spatial)
+        if key in self._shared_out:
+            every = [weights for weights in [self._shared_out[key]] if weights is not None]
+        else:
+            every = self._better_weights(plan, resident, spatial)
+        best, self._shared_out[key] = first, None
+        for weights in every:
+            other = self.price_with(weights, plan, spatial, held)
+            if isinstance(other, StackCost) and self._score(other) < self._score(best):
+                best, self._shared_out[key] = other, weights
+        return best
+
+    def price_with(
+        self, weights: Weights, plan: DepthFirstPlan, spatial: Spatial, held: Held
+    ) -> StackCost | Infeasible | None:
+        """The cost of a plan with the weights of these layers in these memories."""
+        return self._priced(plan, Resident(self.graph, self.arch, plan, held), spatial, None, weights)
+
+    def _score(self, cost: StackCost) -> tuple[float, ...]:
+        return self.cache.objective.of(cost.energy_pj, cost.latency_cycles), cost.energy_pj, cost.latency_cycles
+
+    def _priced(
+        self,
+        plan: DepthFirstPlan,
+        resident: Resident,
+        spatial: Spatial,
+        hopeless: Hopeless | None,
+        weights: Weights | None,
+    ) -> StackCost | Infeasible | None:
+        """The cost of a plan with weights in these memories, or in the first that will do."""
+        choose = partial(self._chosen, plan, resident, spatial, weights=weights)
+        return self._side_by_side(plan, resident, choose, spatial, hopeless, {})
 
     def price_lasting(
         self, plan: DepthFirstPlan, resident: Resident, lasting: Lasting, reserved: Mapping[int, int]
@@ -135,6 +178,31 @@ class FittedPricer(StackPricer):
         need = memory.size_bits + bits
         return Infeasible("addresses for all that a tile keeps", need, memory.name, memory.size_bits, HINT)
 
+    def _better_weights(self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial) -> list[Weights]:
+        """Where weights cost less than in the first memories that will do, by the class of most work; the best few."""
+        if not resident.weight_bits:
+            return []
+        chosen = self._chosen(plan, resident, spatial, {})
+        if isinstance(chosen, Infeasible):
+            return []
+        view = self._view(plan, plan.classes.index(_main(plan)), resident.held)
+
+        def walk_of(lasting: Lasting) -> ClassWalk:
+            return ClassWalk(self, view, lasting, spatial, {})
+
+        places = WeightPlaces(resident, *chosen, self._shares(plan, view), walk_of, self.weight)
+        if self.cache.objective is Objective.ENERGY and places.lowest:
+            return []
+        tried = ((weights, self._chosen(plan, resident, spatial, {}, weights)) for weights in places.proposals())
+        about = [(places.total(*how), weights) for weights, how in tried if not isinstance(how, Infeasible)]
+        least = places.total(*chosen)
+        return [weights for cost, weights in sorted(about, key=itemgetter(0)) if cost < least][:_IN_FULL]
+
+    def _shares(self, plan: DepthFirstPlan, view: ClassView) -> list[float]:
+        """Per layer of the stack, how many times all tiles compute what one of the largest class does."""
+        names = [self.graph.layers[i].output for i in plan.stack.layers]
+        return [plan.computed[t] / max(1, view.extents[t][0] * view.extents[t][1]) for t in names]
+
     def estimate(self, plan: DepthFirstPlan, held: Held | None = None) -> tuple[float, float] | Infeasible:
         """What a plan would cost if all positions of a layer cost what they do in the largest class of tiles."""
         if not modelled(self.graph.layers[plan.stack.layers[0]]):
@@ -156,9 +224,7 @@ class FittedPricer(StackPricer):
         if not modelled(self.graph.layers[plan.stack.layers[0]]):
             return super().outlook(plan, held)
         resident = Resident(self.graph, self.arch, plan, held or {})
-        here = self._view(plan, plan.classes.index(_main(plan)), resident.held).extents
-        names = [self.graph.layers[i].output for i in plan.stack.layers]
-        shares = [plan.computed[t] / max(1, here[t][0] * here[t][1]) for t in names]
+        shares = self._shares(plan, self._view(plan, plan.classes.index(_main(plan)), resident.held))
         for weights in resident.weight_choices():  # in a lower memory they are cheaper to read
             ways = self._openings(plan, resident, weights, Spatial.PREFER, {})
             if ways:
@@ -166,27 +232,48 @@ class FittedPricer(StackPricer):
                 return min(e for e, _ in each), min(c for _, c in each)
         return 0.0, 0.0
 
+    @staticmethod
+    def _key(plan: DepthFirstPlan, resident: Resident, spatial: Spatial) -> tuple[object, ...]:
+        """What tells a plan with these maps on chip from others."""
+        held = tuple(sorted((t, one.memory) for t, one in resident.held.items()))
+        return plan.stack.layers, plan.tile, plan.overlap, plan.order, held, spatial
+
+    @cached_property
+    def _shared_out(self) -> dict[object, Weights | None]:
+        return {}
+
     @cached_property
     def _known(self) -> dict[object, tuple[Lasting, Path] | Infeasible]:
         return {}
 
     def _chosen(
-        self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
+        self,
+        plan: DepthFirstPlan,
+        resident: Resident,
+        spatial: Spatial,
+        spare: Mapping[int, int],
+        weights: Weights | None = None,
     ) -> tuple[Lasting, Path] | Infeasible:
         """The same, found once for a plan that is looked at, priced and taken."""
-        held = tuple(sorted((t, one.memory) for t, one in resident.held.items()))
-        key = plan.stack.layers, plan.tile, plan.overlap, plan.order, held, spatial, tuple(spare.items())
+        where = None if weights is None else tuple(weights.items())
+        key = *self._key(plan, resident, spatial), tuple(spare.items()), where
         if key not in self._known:
-            self._known[key] = self._choose(plan, resident, spatial, spare)
+            choices = resident.weight_choices() if weights is None else [weights]
+            self._known[key] = self._choose(plan, resident, spatial, spare, choices)
         return self._known[key]
 
     def _choose(
-        self, plan: DepthFirstPlan, resident: Resident, spatial: Spatial, spare: Mapping[int, int]
+        self,
+        plan: DepthFirstPlan,
+        resident: Resident,
+        spatial: Spatial,
+        spare: Mapping[int, int],
+        choices: Sequence[Weights],
     ) -> tuple[Lasting, Path] | Infeasible:
         """What stays where for the whole stack, and where the tiles of the largest class keep the rest."""
         best: tuple[Path, Lasting] | None = None
         why: Infeasible | None = None
-        for weights in resident.weight_choices():
+        for weights in choices:
             for lasting, floors in self._openings(plan, resident, weights, spatial, spare):
                 if best is not None and resident.off_chip(lasting) and resident.crowd_little(best[1]):
                     break

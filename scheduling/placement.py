@@ -143,13 +143,13 @@ class Resident:
         """
         path = self.arch.paths[Role.W][:-1]
         total = sum(self.weight_bits.values())
-        free = {m: self._for_weights(m) for m in path}
+        free = {m: self.for_weights(m) for m in path}
         found = [dict.fromkeys(self.weight_bits, m) for m in path if total <= free[m]]
         if not found and path:
             found.append(self._some(path, free))
         return [*found, {}] if self.weight_bits else [{}]
 
-    def _for_weights(self, memory: int) -> int:
+    def for_weights(self, memory: int) -> int:
         """Bits of a memory that weights may take: half of it where feature maps share it."""
         size = self.arch.memories[memory].size_bits - self.reserved.get(memory, 0)
         return size // 2 if memory in (*self.arch.paths[Role.I], *self.arch.paths[Role.O]) else size

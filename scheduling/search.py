@@ -56,7 +56,10 @@ _TURNED = 2
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A priced tile and mode of a stack, and who decided the spatial unrolling."""
+    """A priced tile and mode of a stack, and who decided the spatial unrolling.
+
+    shared_out: its weights stay where they cost least, not in the first memories that will do.
+    """
 
     tile: tuple[int, int]
     overlap: Modes
@@ -64,6 +67,7 @@ class Candidate:
     latency_cycles: int
     spatial: Spatial = Spatial.PREFER
     order: Order = Order.ROWS
+    shared_out: bool = False
 
 
 Progress = Callable[[str], None]
@@ -118,6 +122,8 @@ class StackSearch:
         #: layers of tile classes that were looked at; pricing one counts as much as a few looks
         self.effort = 0
         self.found: dict[tuple[tuple[int, int], Modes, Spatial, Order], Candidate | Infeasible] = {}
+        #: candidates with their weights shared out, or as they are where that is no cheaper
+        self.shared_out: dict[Candidate, Candidate] = {}
         self.looked: dict[_Key, Candidate | None] = {}
         #: of plans that were ruled out, what they cost at least
         self.outlooks: dict[_Key, Candidate] = {}
@@ -271,7 +277,8 @@ class StackSearch:
 
     def candidates(self) -> list[Candidate]:
         """All that fit, cheapest energy first."""
-        fit = [c for c in self.found.values() if isinstance(c, Candidate)]
+        shared_out = (c for c in self.shared_out.values() if c.shared_out)
+        fit = [c for c in (*self.found.values(), *shared_out) if isinstance(c, Candidate)]
         return sorted(fit, key=lambda c: (c.energy_pj, c.latency_cycles, -c.tile[0] * c.tile[1]))
 
     def explore(
@@ -407,6 +414,26 @@ class StackSearch:
         if not all(stands_alone(self.pricer.graph.layers[i]) for i in self.stack.layers):
             for overlap in dict.fromkeys(c.overlap for c in best[:1]):
                 self._descend(overlap, Spatial.SEARCH, objective)
+
+    def share_out(self, candidates: Iterable[Candidate], objective: Objective) -> bool:
+        """Price these with weights where they cost least; whether any is cheaper then."""
+        here = [c for c in candidates if not c.shared_out]
+        for one in here:
+            if one not in self.shared_out:
+                plan = self.plan(one.tile, one.overlap, one.order)
+                cost = self.pricer.shared_out(plan, one.spatial, self.held)
+                assert isinstance(cost, StackCost)
+                other = replace(one, energy_pj=cost.energy_pj, latency_cycles=cost.latency_cycles, shared_out=True)
+                self.shared_out[one] = other if score(other, objective) < score(one, objective) else one
+        return any(self.shared_out[one] is not one for one in here)
+
+    def cost(self, candidate: Candidate, held: Held) -> StackCost:
+        """All of a candidate that was priced; ``held`` says at which ends of memories maps lie."""
+        plan = self.plan(candidate.tile, candidate.overlap, candidate.order)
+        price = self.pricer.shared_out if candidate.shared_out else self.pricer.price
+        cost = price(plan, candidate.spatial, held)
+        assert isinstance(cost, StackCost)
+        return cost
 
     def _grid_stride(self, plans: int, *, coarse: bool) -> int:
         stride = 3 if coarse else 2
