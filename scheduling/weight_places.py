@@ -120,11 +120,15 @@ class WeightPlaces:
 
     @property
     def lowest(self) -> bool:
-        """Whether all weights stay in the lowest memory, and that is for weights alone: no other takes less energy."""
-        shared = {*self.arch.paths[Role.I], *self.arch.paths[Role.O]}
-        return all(self.now.get(i) == self.memories[0] for i in self.layers) and not shared.intersection(
-            self.memories[:1]
-        )
+        """Whether all weights stay in the lowest memory, and that is for weights alone: no other takes less energy.
+
+        Also where no memory on chip can hold them.
+        """
+        if not self.memories:
+            return True
+        first = self.memories[0]
+        alone = first not in {*self.arch.paths[Role.I], *self.arch.paths[Role.O]}
+        return alone and all(self.now.get(i) == first for i in self.layers)
 
     def proposals(self) -> list[Weights]:
         """Other ways to share out the weights that are likely to cost less, the best first."""
