@@ -410,7 +410,7 @@ class StepInfo:
     axis:          along which time lies in this file, "y" or "x": rows or columns of tiles of which a step makes one.
     window_frames, hop_frames: of the model's window, and from one window to the next.
     frames, windows: new frames of a step, and windows that end in it.
-    padding, form: "exact" or "stream"; "dense" or "polyphase".
+    padding, form: "exact" or "stream"; "dense", "polyphase" or, with a form for each range, "mixed".
     warm_up_steps: steps before the first whose outputs are valid; each costs as much as any other.
     latency_frames: frames after a window's last that must be there before its outputs are known.
     ring_bits, weight_bits: what stays from step to step: the past of maps, and resident weights.

@@ -44,7 +44,11 @@ Padding = Annotated[
 ]
 Form = Annotated[
     str | None,
-    typer.Option(metavar="dense|polyphase", help="With --time-axis: as in dfc causal; dense unless given."),
+    typer.Option(
+        metavar="dense|polyphase|auto",
+        help="With --time-axis: as in dfc causal; dense unless given. auto chooses for each range of layers, "
+        "recomputation among the choices.",
+    ),
 ]
 Frames = Annotated[
     int | None,
@@ -126,12 +130,16 @@ def compile_over_time(
     """
     from dfc.causal import causal
     from dfc.hwdsl import load_arch
-    from dfc.step_compile import compile_step, parse_step_request
+    from dfc.step_compile import compile_joint, compile_step, parse_step_request
 
     hop = 1 if wish.hop is None else wish.hop
-    options = parse_options(hop, wish.frames_per_step, wish.padding or "exact", wish.form or "dense")
+    auto = wish.form == "auto"
+    form = "dense" if auto or wish.form is None else wish.form
+    options = parse_options(hop, wish.frames_per_step, wish.padding or "exact", form)
     frames = FRAMES if wish.frames is None else wish.frames
     request = parse_step_request(objective, stacks, frames, wish.deadline, options.frames)
     arch = load_arch(hw)
     streaming = causal(model, options, time_axis=wish.time_axis, bind=bind, input_shape=input_shape)
+    if auto:
+        return compile_joint(model, streaming.timed, options, arch, request, progress, store)
     return compile_step(model, streaming, arch, request, progress, store)

@@ -14,16 +14,20 @@ from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.mapping_store import MappingStore
 from dfc.backend_cost.schedule import SCHEMA, Deadline, LayerEntry, Schedule, StackEntry, StepInfo
-from dfc.causal import Streaming, form_name
+from dfc.causal import Streaming, form_name, streaming
 from dfc.errors import InfeasibleError, UsageError
+from dfc.frontend.timed import TimedModel
 from dfc.hwdsl import Arch
 from dfc.ir import Graph
+from dfc.passes.causal_plan import CausalOptions, Form
 from dfc.passes.stacks import find_layers
 from dfc.pipeline import ProgressEvent, check_schedule_sums, model_info
 from dfc.scheduling.assemble import Assembler, Tally, proof_note
+from dfc.scheduling.joint_search import FormRange
 from dfc.scheduling.step_pricer import StepPricer, along_tiles
 from dfc.scheduling.step_ranges import StepRanges, best_ranges, placed_together
 from dfc.scheduling.step_types import StepOption
+from dfc.step_joint import joint
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {
@@ -50,6 +54,41 @@ class StepRequest:
     frames: int
     deadline: str = ""
     step_s: float = inf
+
+    def most_cycles(self, arch: Arch) -> float:
+        """Cycles that a step may take on a chip."""
+        return inf if self.step_s == inf else int(self.step_s * arch.clock_hz * (1 + 1e-12))
+
+
+def compile_joint(
+    model: str | Path,
+    timed: TimedModel,
+    options: CausalOptions,
+    arch: Arch,
+    request: StepRequest,
+    progress: Progress | None = None,
+    store: MappingStore | None = None,
+) -> Schedule:
+    """The same with a form for each range: dense, polyphase or recomputed, chosen together with the cuts.
+
+    Raises:
+        InfeasibleError, UsageError: as :func:`compile_step`.
+    """
+    dense = streaming(timed, options)
+    graph, _ = along_tiles(dense.resident(), arch)
+    found = joint(
+        timed,
+        options,
+        arch,
+        request.objective,
+        store=store,
+        most_cycles=request.most_cycles(arch),
+        cuts=_cuts(graph, request.stacks),
+        progress=None if progress is None else _FormTeller(progress),
+    )
+    if not found.path.ways:  # what does not fit or is too slow is the same in all forms
+        return compile_step(model, dense, arch, request, progress, store)
+    return compile_step(model, streaming(timed, found.options), arch, request, None, store, found.cuts)
 
 
 def parse_step_request(objective: str, stacks: str, frames: int, deadline: str | None, step_frames: int) -> StepRequest:
@@ -83,15 +122,19 @@ def compile_step(
     request: StepRequest,
     progress: Progress | None = None,
     store: MappingStore | None = None,
+    cuts: Sequence[int] | None = None,
 ) -> Schedule:
     """The best schedule of a step in the steady state.
+
+    cuts: layers of the step after which to cut, whatever ``request.stacks`` says.
 
     Raises:
         InfeasibleError: MAP001 where nothing fits.
         UsageError: CLI004, CLI010 where layers to cut after are named wrong.
     """
     graph, arch = along_tiles(streaming.resident(), arch)
-    found, pricer = _search(graph, arch, request, progress, store)
+    cuts = _cuts(graph, request.stacks) if cuts is None else cuts
+    found, pricer = _search(graph, arch, request, cuts, progress, store)
     if not found.options:
         why = found.why
         message = "the network" if why is None else str(why)
@@ -130,11 +173,15 @@ def compile_step(
 
 
 def _search(
-    graph: Graph, arch: Arch, request: StepRequest, progress: Progress | None, store: MappingStore | None
+    graph: Graph,
+    arch: Arch,
+    request: StepRequest,
+    cuts: Sequence[int] | None,
+    progress: Progress | None,
+    store: MappingStore | None,
 ) -> tuple[StepRanges, StepPricer]:
     """The best stacks that keep the deadline; the fastest where none does."""
-    cuts = _cuts(graph, request.stacks)
-    most_cycles = inf if request.step_s == inf else int(request.step_s * arch.clock_hz * (1 + 1e-12))
+    most_cycles = request.most_cycles(arch)
     pricer = StepPricer(graph, arch, MappingCache(arch, request.objective, EXACT, store))
 
     def search(one: StepPricer, objective: Objective, most: float) -> StepRanges:
@@ -182,6 +229,21 @@ class _Teller:
         self.progress(ProgressEvent(first, len(layers), names, "in every step", *counts))
 
 
+class _FormTeller:
+    """Tells the progress of a search of ranges and their forms."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.done = 0
+
+    def __call__(self, at: FormRange, form: Form, cache: MappingCache) -> None:
+        self.done += 1
+        layers = at.graph.layers
+        names = tuple(layers[i].name for i in at.layers)
+        counts = (self.done, None, None, cache.solved, cache.recalled)
+        self.progress(ProgressEvent(at.layers[0], len(layers), names, form.value, *counts))
+
+
 def _step(
     streaming: Streaming, graph: Graph, arch: Arch, options: Sequence[StepOption], request: StepRequest
 ) -> StepInfo:
@@ -219,6 +281,10 @@ def _notes(streaming: Streaming, graph: Graph, found: StepRanges) -> list[str]:
     notes = list(graph.notes)
     if streaming.step.plan.options.stream:
         notes.append("padding in time is left away: results are not those of the model on single windows")
+    for segment in streaming.step.plan.options.segments:
+        layers = [n.name for n in streaming.timed.network.nodes if n.name in segment.nodes and n.slides]
+        if segment.recompute and layers:
+            notes.append(f"nothing is kept between {layers[0]} and {layers[-1]}: they are recomputed in every step")
     moved = [state.read for state in streaming.step.states if state.read in graph.inputs]
     if moved:
         notes.append(f"{len(moved)} states are moved off chip and back in every step: {', '.join(moved[:4])}")

@@ -95,6 +95,7 @@ class CausalStep:
 
     frames:  the tensor that takes the new frames, under the name of the model's input.
     tensors: every tensor of the step by name.
+    owners:  by the first name that an operation writes, the node that it is there for; the step's ends have none.
     """
 
     plan: CausalPlan
@@ -102,6 +103,7 @@ class CausalStep:
     ops: tuple[Op, ...]
     states: tuple[State, ...]
     tensors: Mapping[str, StepTensor]
+    owners: Mapping[str, str]
 
     @property
     def state_bits(self) -> int:
@@ -123,6 +125,10 @@ def run_macs(plan: CausalPlan, run: Run) -> int:
     """Multiply-accumulates of one node of the step: as many per position as the model's."""
     length = plan.network.tensors[run.node.writes[0]].length
     return run.node.macs * run.length // length
+
+
+def _written(op: Op) -> str:
+    return next(iter(op.outs.values())) if isinstance(op, Run) else op.out
 
 
 def build_step(plan: CausalPlan) -> CausalStep:
@@ -154,13 +160,16 @@ class _Builder:
         for name in network.inputs:
             if name != frames:
                 self._tensor(name, name, network.tensors[name].length)
+        owners: dict[str, str] = {}
         for node in network.nodes:
+            before = len(self.ops)
             self._node(node)
+            owners.update((_written(op), node.name) for op in self.ops[before:])
         for name in network.outputs:
             self._output(name)
         for name, past in self.pasts.items():
             self._keep(name, past, self.plan.tensors[name])
-        return CausalStep(self.plan, frames, tuple(self.ops), tuple(self.states), self.tensors)
+        return CausalStep(self.plan, frames, tuple(self.ops), tuple(self.states), self.tensors, owners)
 
     def _node(self, node: TimedNode) -> None:
         """All that is computed of a node; what it reads has been computed before."""

@@ -130,9 +130,9 @@ class LayerBounds:
     def _inside(self, layer: Layer) -> float:
         """Positions of the output whose windows meet no padding."""
         found = 1.0
-        made = self.graph.tensors[layer.output].spatial
         for axis in (Axis.Y, Axis.X):
-            low, high = 0, made[axis]
+            made = self._span(layer, axis)
+            low, high = made.lo, made.hi
             for source in layer.sources:
                 size = self.graph.tensors[source.tensor].spatial[axis]
                 span = source.maps[axis]
@@ -142,6 +142,10 @@ class LayerBounds:
                     high -= 1
             found *= high - low
         return found
+
+    def _span(self, layer: Layer, axis: Axis) -> Interval:
+        """The positions of the layer's output that are made."""
+        return Interval(0, self.graph.tensors[layer.output].spatial[axis])
 
     # --- stacks
 

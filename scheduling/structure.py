@@ -16,12 +16,12 @@ def structure(graph: Graph, stack: Stack, held: Held) -> Hashable:
     Rules for mappings may name layers: under such rules stacks of equal structure may differ.
     """
     number: dict[str, str] = {}
-    shapes: list[tuple[int, ...]] = []
+    shapes: list[tuple[tuple[int, ...], int]] = []
 
     def renamed(tensor: str) -> str:
         if tensor not in number:
             number[tensor] = str(len(number))
-            shapes.append(graph.tensors[tensor].shape)
+            shapes.append((graph.tensors[tensor].shape, graph.past.get(tensor, 0)))
         return number[tensor]
 
     inputs = tuple(map(renamed, stack.inputs))
@@ -34,4 +34,11 @@ def structure(graph: Graph, stack: Stack, held: Held) -> Hashable:
         outputs = tuple(map(renamed, layer.outputs))
         layers.append(replace(layer, name="", inputs=operands, outputs=outputs, origin=()))
     leaving = tuple(map(renamed, stack.outputs))
-    return inputs, tuple(layers), leaving, tuple(shapes), tuple((renamed(t), one) for t, one in held.items())
+    return (
+        graph.time,
+        inputs,
+        tuple(layers),
+        leaving,
+        tuple(shapes),
+        tuple((renamed(t), one) for t, one in held.items()),
+    )

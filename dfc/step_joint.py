@@ -1,0 +1,201 @@
+"""The joint search: which ranges of a network over time stream, in which form, and which are recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import inf
+
+from dfc.backend_cost.cost_model import EXACT
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.backend_cost.mapping_store import MappingStore
+from dfc.causal import Streaming, streaming
+from dfc.frontend.timed import TimedModel
+from dfc.hwdsl import Arch
+from dfc.ir import Graph, Layer
+from dfc.passes.causal_plan import CausalOptions, Form, Segment, plan_causal
+from dfc.passes.causal_step import Run
+from dfc.passes.stacks import cut_after
+from dfc.scheduling.joint_search import RESERVED, FormRange, JointPath, JointSearch, Progress
+from dfc.scheduling.step_pricer import along_tiles
+
+#: places where a network is cut at most, besides its ends: those where least is handed over
+MOST_CUTS = 12
+
+
+@dataclass(frozen=True)
+class Joint:
+    """The forms that were chosen.
+
+    options: what was asked, with a segment for each range.
+    cuts:    layers of ``streaming(timed, options).resident()`` after which there is a cut.
+    """
+
+    options: CausalOptions
+    cuts: tuple[int, ...]
+    path: JointPath
+
+
+class StepForms:
+    """The ranges of a network in their forms: each a step of its own, in which nothing else differs."""
+
+    def __init__(
+        self,
+        timed: TimedModel,
+        options: CausalOptions,
+        arch: Arch,
+        most_cuts: int = MOST_CUTS,
+        fixed: Sequence[int] | None = None,
+    ) -> None:
+        """``fixed``: layers of the dense step after which the network is cut, and nowhere else but around layers that
+        stand alone; None leaves it open.
+        """
+        self.timed = timed
+        self.asked = replace(options, polyphase=False, segments=())
+        self.arch = self.turned = arch
+        self.nodes = [node.name for node in timed.network.nodes]
+        self._steps: dict[tuple[Segment, ...], tuple[Graph, Mapping[int, int]]] = {}
+        self.fixed = fixed
+        self.cuts = self._chosen(most_cuts)
+
+    @property
+    def places(self) -> int:
+        """Places for cuts, start and end among them."""
+        return len(self.cuts)
+
+    @property
+    def forms(self) -> Sequence[Form]:
+        """Which forms a range may have."""
+        return (Form.DENSE, Form.POLYPHASE, Form.RECOMPUTED)
+
+    def segment(self, first: int, end: int, form: Form) -> Segment:
+        """The nodes between two places for cuts in a form."""
+        names = frozenset(self.nodes[self.cuts[first] : self.cuts[end]])
+        return Segment(names, polyphase=form is Form.POLYPHASE, recompute=form is Form.RECOMPUTED)
+
+    def of(self, first: int, end: int, form: Form) -> FormRange | None:
+        """A range in a form; None where its layers are not one after the other, or no different in a plainer form."""
+        if self.fixed is not None and end > first + 1:
+            return None
+        segments = self._segments(first, end, form)
+        if segments and not self._differs(segments[0], range(self.cuts[first], self.cuts[end])):
+            return None
+        graph, made = self._step(segments)
+        low, high = (made.get(self.cuts[place]) for place in (first, end))
+        if low is None or high is None or low == high:
+            return None
+        found = FormRange(graph, range(low, high))
+        return None if form is not Form.DENSE and self._as_dense(found, first, end) else found
+
+    def _differs(self, segment: Segment, nodes: range) -> bool:
+        """Whether a form makes any of some nodes run otherwise, as far as the plan tells."""
+        plan = plan_causal(self.timed.network, replace(self.asked, segments=(segment,)))
+        for node in self.timed.network.nodes[nodes.start : nodes.stop]:
+            held = plan.tensors.get(node.writes[0])
+            if held is not None and (held.inner is not None or (held.new > 1 and plan.form(node) is Form.POLYPHASE)):
+                return True
+        return False
+
+    def _segments(self, first: int, end: int, form: Form) -> tuple[Segment, ...]:
+        """What a step differs in that holds the range: all is polyphase, as how others run makes no difference."""
+        if form is Form.DENSE:
+            return ()
+        return (self.segment(0, self.places - 1, form) if form is Form.POLYPHASE else self.segment(first, end, form),)
+
+    def _as_dense(self, found: FormRange, first: int, end: int) -> bool:
+        """Whether a range's layers are those of the dense form, one by one."""
+        graph, made = self._step(())
+        dense = range(made[self.cuts[first]], made[self.cuts[end]])
+        if len(dense) != len(found.layers):
+            return False
+        return all(
+            _alike(graph, graph.layers[a], found.graph, found.graph.layers[b])
+            for a, b in zip(dense, found.layers, strict=True)
+        )
+
+    def _step(self, segments: tuple[Segment, ...]) -> tuple[Graph, Mapping[int, int]]:
+        """A step, and per number of nodes how many layers they have, where those come first."""
+        if segments not in self._steps:
+            form = streaming(self.timed, replace(self.asked, segments=segments))
+            graph, self.turned = along_tiles(form.resident(), self.arch)
+            self._steps[segments] = graph, layers_before(form, graph)
+        return self._steps[segments]
+
+    def _chosen(self, most: int) -> list[int]:
+        """Numbers of nodes after which the network may be cut."""
+        graph, made = self._step(())
+        last: dict[int, int] = {layers: cut for cut, layers in sorted(made.items(), reverse=True)}
+        inner = [layers for layers in last if 0 < layers < len(graph.layers)]
+        forced = {stack.layers[-1] + 1 for stack in cut_after(graph, self.fixed or ())}.intersection(inner)
+        free = [] if self.fixed is not None else [layers for layers in inner if layers not in forced]
+        kept = [*forced, *sorted(free, key=lambda layers: (_handed(graph, layers), layers))[:most]]
+        return sorted({0, len(self.nodes), *(last[layers] for layers in kept)})
+
+
+def layers_before(form: Streaming, graph: Graph) -> dict[int, int]:
+    """By number of nodes how many layers they have, where those come before the layers of all other nodes."""
+    number = {node.name: i for i, node in enumerate(form.timed.network.nodes)}
+    spans = [_span(form, layer, number) for layer in graph.layers]
+    found = {0: 0, len(number): len(spans)}
+    after = [*accumulate((low for low, _ in reversed(spans)), min)][::-1]
+    for layers, most in enumerate(accumulate((high for _, high in spans), max), 1):
+        if layers < len(spans):
+            found.update(dict.fromkeys(range(most + 1, after[layers] + 1), layers))
+    return found
+
+
+def _span(form: Streaming, layer: Layer, number: Mapping[str, int]) -> tuple[int, int]:
+    """The first and the last node whose work a layer does; what belongs to none comes at the end."""
+    runs = {next(iter(op.outs.values())) for op in form.step.ops if isinstance(op, Run)}
+    names = [origin.node for origin in layer.origin]
+    made = [name for name in names if name in runs] or [name.removesuffix(".turns") for name in names]
+    found = [number[form.step.owners[name]] for name in made if name in form.step.owners]
+    return (min(found), max(found)) if found else (len(number) - 1, len(number) - 1)
+
+
+def _handed(graph: Graph, layers: int) -> int:
+    """Elements that the first layers make in a step and others read."""
+    made = (name for layer in graph.layers[:layers] for name in layer.outputs)
+    return sum(graph.made_elements(name) for name in made if max(graph.consumers[name], default=-1) >= layers)
+
+
+def _alike(mine: Graph, a: Layer, theirs: Graph, b: Layer) -> bool:
+    """Whether two layers do the same on maps of the same shapes and pasts."""
+    plain = [replace(layer, name="", inputs=(), outputs=(), origin=()) for layer in (a, b)]
+    maps = [
+        [(g.tensors[s.tensor].shape, g.past.get(s.tensor, 0), s.maps) for s in layer.sources]
+        + [(g.tensors[t].shape, g.past.get(t, 0)) for t in layer.outputs]
+        for g, layer in ((mine, a), (theirs, b))
+    ]
+    return plain[0] == plain[1] and maps[0] == maps[1]
+
+
+def joint(
+    timed: TimedModel,
+    options: CausalOptions,
+    arch: Arch,
+    objective: Objective,
+    *,
+    store: MappingStore | None = None,
+    most_cycles: float = inf,
+    most_cuts: int = MOST_CUTS,
+    cuts: Sequence[int] | None = None,
+    reserved: Sequence[float] = RESERVED,
+    progress: Progress | None = None,
+) -> Joint:
+    """The best cuts and forms by an objective; no path where nothing fits.
+
+    most_cycles: what a step must not exceed. most_cuts: places for cuts. cuts: layers of the dense step after which
+                 to cut, and nowhere else. reserved: parts of memories, as
+                 :data:`dfc.scheduling.joint_search.RESERVED`.
+    """
+    forms = StepForms(timed, options, arch, most_cuts, cuts)
+    cache = MappingCache(forms.turned, objective, EXACT, store)
+    search = JointSearch(forms, forms.turned, cache, reserved=reserved, most_cycles=most_cycles, progress=progress)
+    path = search.run()
+    chosen = replace(forms.asked, segments=tuple(forms.segment(w.first, w.end, w.form) for w in path.ways))
+    form = streaming(timed, chosen)
+    before = layers_before(form, along_tiles(form.resident(), arch)[0])
+    return Joint(chosen, tuple(before[forms.cuts[way.end]] - 1 for way in path.ways[:-1]), path)

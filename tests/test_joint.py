@@ -1,0 +1,175 @@
+"""The joint search of cuts and forms on real steps: as good as all ways tried, and what it chose is what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import combinations, pairwise, product
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from causal_proof import count_macs, prove_exact, timed
+from onnx import TensorProto, helper, numpy_helper
+
+from dfc.backend_cost.cost_model import EXACT
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
+from dfc.causal import streaming
+from dfc.frontend.timed import import_timed
+from dfc.hwdsl import Arch, load_arch
+from dfc.ir import Graph
+from dfc.passes.causal_plan import CausalOptions, Form
+from dfc.scheduling.check import check_schedule
+from dfc.scheduling.joint_search import JointSearch
+from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.step_bounds import StepBounds
+from dfc.scheduling.step_pricer import StepPricer, along_tiles
+from dfc.scheduling.step_ranges import best_ranges
+from dfc.scheduling.step_types import Bits, StepOption, fits_together
+from dfc.step_compile import compile_joint, parse_step_request
+from dfc.step_joint import StepForms, joint, layers_before
+
+#: kernel and stride along time, and output channels; 0 of a pool
+NETWORKS = {
+    "strided": ((3, 2, 8), (2, 2, 0), (2, 1, 4)),
+    "chain": ((5, 1, 8), (3, 1, 8), (3, 2, 8)),
+    "wide": ((1, 1, 64), (3, 1, 64), (1, 1, 4)),
+}
+#: network, windows per step, KiB of the larger memory for maps, objective, forms of the best way
+CASES = [
+    ("strided", 2, 64, Objective.ENERGY, [Form.DENSE]),
+    ("chain", 1, 1, Objective.EDP, [Form.DENSE]),
+    # two rows of 64 channels have no room: to make them again from 4 channels is cheaper than to fetch them
+    ("wide", 1, 2, Objective.ENERGY, [Form.RECOMPUTED]),
+]
+
+
+@cache
+def network(name: str) -> onnx.ModelProto:
+    """Layers over (H, W) of 4 channels, without padding."""
+    rng, nodes, constants, x = np.random.default_rng(3), [], [], "input"
+    channels = 4
+    for i, (kernel, stride, wanted) in enumerate(NETWORKS[name]):
+        out, strides = f"t{i}", [stride, 1]
+        if wanted:
+            weight = rng.standard_normal((wanted, channels, kernel, 3)).astype(np.float32)
+            constants.append(numpy_helper.from_array(weight, f"w{i}"))
+            nodes.append(helper.make_node("Conv", [x, f"w{i}"], [out], name=f"n{i}", strides=strides))
+        else:
+            pool = {"kernel_shape": [kernel, 1], "strides": strides}
+            nodes.append(helper.make_node("MaxPool", [x], [out], name=f"n{i}", **pool))
+        x, channels = out, wanted or channels
+    infos = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 4, 24, 12])]
+    graph = helper.make_graph(nodes, name, infos, [onnx.ValueInfoProto(name=x)], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def chip(kib: int) -> Arch:
+    """meta_proto_df with so much on-chip memory for maps, and a little for weights."""
+    arch = load_arch("meta_proto_df")
+    sizes = {"gb_io": kib << 13, "lb_io": kib << 12, "gb_w": 4 << 13, "lb_w": 1 << 13}
+    memories = tuple(replace(m, size_bits=sizes.get(m.name, m.size_bits)) for m in arch.memories)
+    return replace(arch, memories=memories)
+
+
+Priced = dict[tuple[int, int, Form], list[StepOption]]
+
+
+def priced(forms: StepForms, cache_: MappingCache) -> Priced:
+    """All ranges in all forms, whatever they have in common; no bound is above any of them."""
+    found: Priced = {}
+    for first, end in combinations(range(forms.places), 2):
+        for form in forms.forms:
+            at = forms.of(first, end, form)
+            if at is not None:
+                options = StepPricer(at.graph, forms.turned, cache_).options(at.layers)
+                if not isinstance(options, Infeasible):
+                    found[first, end, form] = options
+                    energy, cycles = StepBounds(at.graph, forms.turned, EXACT, any_lanes=False).range_bound(at.layers)
+                    assert all(o.energy_pj >= energy and o.latency_cycles >= cycles for o in options)
+    return found
+
+
+def every(places: int, forms: Sequence[Form], found: Priced, arch: Arch) -> Iterator[tuple[float, float]]:
+    """Energy and cycles of all cuts, forms and options that fit together."""
+    for count in range(places - 1):
+        for inner in combinations(range(1, places - 1), count):
+            ranges = list(pairwise((0, *inner, places - 1)))
+            for each in product(forms, repeat=len(ranges)):
+                sets = [found.get((*r, form), []) for r, form in zip(ranges, each, strict=True)]
+                for options in product(*sets):
+                    if fits_together(arch, options):
+                        yield sum(o.energy_pj for o in options), sum(o.latency_cycles for o in options)
+
+
+@pytest.mark.parametrize(("name", "windows", "kib", "objective", "chosen"), CASES)
+def test_as_good_as_all_ways_tried(name: str, windows: int, kib: int, objective: Objective, chosen: list[Form]) -> None:
+    forms = StepForms(timed(network(name), "H"), CausalOptions(windows=windows), chip(kib))
+    mappings = MappingCache(forms.turned, objective, EXACT)
+    found = priced(forms, mappings)
+    all_costs = set(every(forms.places, forms.forms, found, forms.turned))
+    best = JointSearch(forms, forms.turned, mappings, reserved=(0.0,)).run()
+    assert best.complete
+    least = min(objective.of(*one) for one in all_costs)
+    assert objective.of(best.energy_pj, best.latency_cycles) == pytest.approx(least, rel=1e-12)
+    assert [way.form for way in best.ways] == chosen
+    assert fits_together(forms.turned, [way.option for way in best.ways if way.option])
+
+
+@pytest.mark.parametrize(
+    ("name", "windows", "mixture"),
+    [
+        ("strided", 2, [(0, 1, Form.DENSE), (1, 3, Form.RECOMPUTED)]),
+        ("strided", 3, [(0, 2, Form.RECOMPUTED), (2, 3, Form.POLYPHASE)]),
+        ("chain", 1, [(0, 2, Form.RECOMPUTED), (2, 3, Form.DENSE)]),
+    ],
+)
+def test_a_range_does_not_depend_on_the_forms_of_others(
+    name: str, windows: int, mixture: list[tuple[int, int, Form]]
+) -> None:
+    """A mixture is exact on every window, and its ranges are those of steps in which nothing else differs."""
+    model, arch = network(name), load_arch("meta_proto_df")
+    forms = StepForms(timed(model, "H"), CausalOptions(windows=windows), arch)
+    options = CausalOptions(windows=windows, segments=tuple(forms.segment(*one) for one in mixture))
+    form = prove_exact(model, "H", options, valid=2)
+    assert form.step.macs == count_macs(form.step.plan)
+    mixed, _ = along_tiles(form.resident(), arch)
+    before, mappings, macs = layers_before(form, mixed), MappingCache(arch, Objective.ENERGY, EXACT), 0
+
+    def ways(graph: Graph, layers: range) -> list[tuple[float, int, Bits, Bits]]:
+        found = StepPricer(graph, arch, mappings).options(layers)
+        assert not isinstance(found, Infeasible)
+        return [(o.energy_pj, o.latency_cycles, o.resident_bits, o.transient_bits) for o in found]
+
+    for first, end, one in mixture:
+        at = forms.of(first, end, one) or forms.of(first, end, Form.DENSE)
+        assert at is not None
+        layers = range(before[forms.cuts[first]], before[forms.cuts[end]])
+        assert ways(at.graph, at.layers) == ways(mixed, layers)
+        macs += sum(at.graph.layers[i].macs for i in at.layers)
+    assert macs == form.step.macs
+
+
+def test_the_choice_is_what_is_compiled() -> None:
+    """The stacks of the chosen step cost what the search says; user's cuts are kept."""
+    model, arch = timed(network("wide"), "H"), chip(2)
+    found = joint(model, CausalOptions(), arch, Objective.ENERGY, cuts=[1])
+    assert [way.form for way in found.path.ways] == [Form.RECOMPUTED, Form.DENSE]
+    form = streaming(model, found.options)
+    graph, arch = along_tiles(form.resident(), arch)
+    pricer = StepPricer(graph, arch, MappingCache(arch, Objective.ENERGY, EXACT))
+    best = best_ranges(pricer, Objective.ENERGY, cuts=found.cuts)
+    assert sum(o.energy_pj for o in best.options) == pytest.approx(found.path.energy_pj, rel=1e-9)
+    assert found.cuts == (1,)
+
+
+def test_a_compilation_chooses_forms(tmp_path: Path) -> None:
+    onnx.save(network("chain"), tmp_path / "chain.onnx")
+    model = import_timed(tmp_path / "chain.onnx", time_axis="H")
+    request = parse_step_request("energy", "auto", 100, None, 1)
+    schedule = compile_joint(tmp_path / "chain.onnx", model, CausalOptions(), load_arch("meta_proto_df"), request)
+    assert check_schedule(schedule).violations == ()
+    assert schedule.step is not None and schedule.step.form == "mixed"
