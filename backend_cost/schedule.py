@@ -413,7 +413,7 @@ class StepInfo:
     padding, form: "exact" or "stream"; "dense", "polyphase" or, with a form for each range, "mixed".
     warm_up_steps: steps before the first whose outputs are valid; each costs as much as any other.
     latency_frames: frames after a window's last that must be there before its outputs are known.
-    ring_bits, weight_bits: what stays from step to step: the past of maps, and resident weights.
+    ring_bits, weight_bits: what stays from step to step: ring buffers and maps between stacks, and resident weights.
     first_energy_pj, first_cycles: what the first step costs more, as resident weights are loaded.
     counted_frames: over so many frames from the first on, a frame takes ``amortised_energy_pj`` and
                     ``amortised_cycles``.

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from dfc.backend_cost.schedule import Deadline, Schedule, StepInfo
 from dfc.report_table import Column, Row, clean
-from dfc.units import count, cycles, energy, factor, seconds, size
+from dfc.units import cycles, energy, factor, seconds, size
 
 
 def step_lines(schedule: Schedule, step: StepInfo) -> list[tuple[str, str, bool]]:
     """Label, sentence, and whether it is a warning."""
     totals = schedule.totals
     first = energy(step.first_energy_pj), cycles(step.first_cycles)
-    each = energy(totals.energy_pj / step.frames), count(totals.latency_cycles / step.frames)
-    mean = energy(step.amortised_energy_pj), count(step.amortised_cycles)
+    each = energy(totals.energy_pj / step.frames), cycles(round(totals.latency_cycles / step.frames))
+    mean = energy(step.amortised_energy_pj), cycles(round(step.amortised_cycles))
     more = f"; {step.windows} windows" if step.windows > 1 else ""
     lines = [
         ("step", f"{_many(step.frames, 'new frame')} along {step.axis or 'no axis'}{more}; {step.form} form", False),
@@ -72,6 +72,6 @@ def ring_table(schedule: Schedule) -> tuple[list[Column], Sequence[Row]]:
         Row((clean(b.name), clean(b.memory), str(b.lines), size(b.bits, 3), f"{b.address_bits:,}", str(number)))
         for number, stack in enumerate(schedule.stacks)
         for b in stack.buffers
-        if b.steps and b.what != "weights"
+        if b.steps and b.lines
     ]
     return columns, rows

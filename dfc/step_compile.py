@@ -140,7 +140,7 @@ def compile_step(
         message = "the network" if why is None else str(why)
         hint = "a larger memory would make it fit" if why is None else why.hint
         raise InfeasibleError("MAP001", f"a step does not fit: {message}", place=arch.name, hint=hint)
-    options = placed_together(found.options)
+    options = placed_together(pricer, found.options)
     maker = Assembler(pricer.pricer)
     total, stacks, layers = Tally(), list[StackEntry](), list[LayerEntry]()
     for number, option in enumerate(options):
@@ -252,7 +252,9 @@ def _step(
     energy, cycles = sum(o.energy_pj for o in options), sum(o.latency_cycles for o in options)
     first = sum(o.first_energy_pj for o in options), sum(o.first_cycles for o in options)
     steps = -(-request.frames // asked.frames)
-    lasting = [b for o in options for b in o.cost.stay if b.steps]
+    every = [b for o in options for b in o.cost.stay if b.steps]
+    # a map that one stack hands to the next is the same in both
+    lasting = list({(b.memory, b.address_bits, b.what, b.name): b for b in every}.values())
     weights = sum(b.bits for b in lasting if b.what == "weights")
     takes = cycles / arch.clock_hz
     assert graph.time is not None or not lasting

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from dfc.backend_cost.schedule import BufferEntry, Schedule, StackEntry, StepInfo
 from dfc.scheduling.check_tile import Violation
 
+#: what may stay from step to step
+_STAY = ("H cache", "V cache", "weights", "map")
 #: sums of energies in another order differ by rounding
 _SAME = 1e-9
 
 
 def others(schedule: Schedule, number: int) -> tuple[BufferEntry, ...]:
-    """What other stacks keep from step to step while this one runs."""
-    return tuple(b for n, stack in enumerate(schedule.stacks) if n != number for b in stack.buffers if b.steps)
+    """What other stacks keep from step to step while this one runs; a map between two of them is the same in both."""
+    own = {b for b in schedule.stacks[number].buffers if b.what == "map"}
+    there = (b for n, stack in enumerate(schedule.stacks) if n != number for b in stack.buffers if b.steps)
+    return tuple(dict.fromkeys(b for b in there if b not in own))
 
 
 def check_steps(schedule: Schedule, outside: str) -> Iterator[Violation]:
@@ -29,7 +33,7 @@ def check_steps(schedule: Schedule, outside: str) -> Iterator[Violation]:
                     what = f"{b.what} '{b.name}' is of a tile, and is said to stay from step to step"
                     yield Violation(what, b.bits, number, index, memory=b.memory)
         for b in stack.buffers:
-            if b.steps and (schedule.step is None or b.what not in ("H cache", "V cache", "weights")):
+            if b.steps and (schedule.step is None or b.what not in _STAY):
                 yield Violation(f"{b.what} '{b.name}' cannot stay from step to step", b.bits, number, memory=b.memory)
             if b.what == "weights":
                 yield from _brought(stack, number, b, outside)
@@ -67,14 +71,16 @@ def _rings(stack: StackEntry, number: int, step: StepInfo) -> Iterator[Violation
     for b in stack.buffers:
         if b.what == cache and not b.steps:
             yield Violation(f"{cache} of '{b.name}' does not stay from step to step", b.bits, number, memory=b.memory)
-    kept = {b.name for b in stack.buffers if b.what == cache and b.steps}
+        if b.what == "map" and not b.steps:
+            yield Violation(f"'{b.name}' does not stay from step to step", b.bits, number, memory=b.memory)
+    kept = {b.name for b in stack.buffers if b.what in (cache, "map") and b.steps}
     for name in sorted(found - kept):
         yield Violation(f"the past of '{name}' is read, and nothing keeps it", 0, number)
 
 
 def _figures(schedule: Schedule, step: StepInfo) -> Iterator[Violation]:
     """What stays sums up, and what frames cost on average, and time, are those of the totals."""
-    stay = [b for stack in schedule.stacks for b in stack.buffers if b.steps]
+    stay = list(dict.fromkeys(b for stack in schedule.stacks for b in stack.buffers if b.steps))
     weights = sum(b.bits for b in stay if b.what == "weights")
     for what, found, said in (
         ("ring buffers", sum(b.bits for b in stay) - weights, step.ring_bits),

@@ -2,28 +2,40 @@
 
 All stacks run in every step, so what they keep from step to step shares the memories (``labels.py`` finds the best way
 through the network with that). A range is priced on a chip that it has for itself; where what is best does not find
-room beside the others, ranges are priced again with part of each memory reserved.
+room beside the others and the way that does is much dearer, ranges are priced again with part of each memory reserved.
+
+Over a bound that one map alone crosses, this waits on chip if it takes little of a memory there: a place of its own
+from step to step, in which its past is its ring buffer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.ir import Graph
 from dfc.passes.stacks import cut_after, stands_alone
+from dfc.scheduling.addresses import ends, stacked
 from dfc.scheduling.labels import Edge, Paths, best_paths
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.placement import Buffer, HeldMap
 from dfc.scheduling.step_pricer import StepPricer
 from dfc.scheduling.step_types import StepOption
 
 #: places where a network is cut at most, besides those around layers that stand alone
 MOST_CUTS = 12
+#: a map may wait on chip where it takes less than this part of the memory
+_LITTLE = 4
 #: parts of each memory that are reserved in turn where not all finds room
 _RESERVED = (0.5, 0.75)
+#: what costs at most by this share more than if all had the chip for themselves is good enough
+_DEARER = 0.25
 
+#: where the map over a bound waits: its name and memory, or off chip
+Place = tuple[str, HeldMap] | None
 #: told of a range (its first layer, and the first after it) once it is priced
 Progress = Callable[[int, int], None]
 
@@ -59,35 +71,105 @@ def best_ranges(
     """
     graph = pricer.graph
     bounds, legal = _bounds(graph) if cuts is None else (_fixed(graph, cuts), 0)
-    spans = list(_spans(graph, bounds, fixed=cuts is not None))
-    ways: list[list[StepOption]] = [[] for _ in spans]
-    why: Infeasible | None = None
+    ranges = _Ranges(pricer, bounds, fixed=cuts is not None)
     sizes = [memory.size_bits for memory in pricer.arch.memories]
     sizes[pricer.pricer.ladder.shared[-1]] -= pricer.pricer.off_chip_bits
     found: Paths[StepOption] | None = None
     for share in (0.0, *_RESERVED):
-        reserved = {m: int(size * share) for m, size in enumerate(sizes) if share}
-        for number, (first, end) in enumerate(spans):
-            options = pricer.options(range(bounds[first], bounds[end]), reserved)
-            if isinstance(options, Infeasible):
-                why = why or options
-            else:
-                ways[number] += options
-            if progress:
-                progress(bounds[first], bounds[end])
-        edges = [Edge(first, end, tuple(each)) for (first, end), each in zip(spans, ways, strict=True)]
-        found = best_paths(len(bounds), edges, sizes, objective, most_cycles=most_cycles)
-        alone = best_paths(len(bounds), edges, [1 << 62] * len(sizes), objective, most_cycles=most_cycles)
-        if not alone.paths or (found.paths and _same(found, alone, objective)):
+        ranges.price({m: int(size * share) for m, size in enumerate(sizes) if share}, progress)
+        nodes, edges = ranges.edges()
+        found = best_paths(nodes, edges, sizes, objective, most_cycles=most_cycles)
+        alone = best_paths(nodes, edges, [1 << 62] * len(sizes), objective, most_cycles=most_cycles)
+        if not alone.paths or (found.paths and _close(found, alone, objective)):
             break
     assert found is not None
     chosen = tuple(option for path in found.paths[:1] for _, option in path.edges)
-    return StepRanges(chosen, found.complete, len(spans), legal, len(bounds) - 2, None if chosen else why)
+    tried = len(bounds) - 2
+    return StepRanges(chosen, found.complete, len(ranges.spans), legal, tried, None if chosen else ranges.why)
 
 
-def _same(one: Paths[StepOption], other: Paths[StepOption], objective: Objective) -> bool:
+class _Ranges:
+    """The ranges between two bounds that can be a stack, with their options.
+
+    Each end of a range is a bound with the place where the map over it waits.
+    """
+
+    def __init__(self, pricer: StepPricer, bounds: Sequence[int], *, fixed: bool) -> None:
+        self.pricer = pricer
+        self.bounds = bounds
+        self.spans = list(_spans(pricer.graph, bounds, fixed=fixed))
+        self.over = [_over(pricer, bounds, number) for number in range(len(bounds))]
+        self.ways: dict[tuple[tuple[int, Place], tuple[int, Place]], list[StepOption]] = {}
+        self.why: Infeasible | None = None
+
+    def price(self, reserved: Mapping[int, int], progress: Progress | None) -> None:
+        """Add the options with so many bits of memories reserved; with some, maps may also be handed over off chip."""
+        for first, end in self.spans:
+            layers = range(self.bounds[first], self.bounds[end])
+            for before, after in product(self._before(first, end, reserved), self._after(first, end, reserved)):
+                held = dict(place for place in (before, after) if place is not None)
+                options = self.pricer.options(layers, reserved, held)
+                if isinstance(options, Infeasible):
+                    self.why = self.why or options
+                else:
+                    self.ways.setdefault(((first, before), (end, after)), []).extend(options)
+            if progress:
+                progress(layers.start, layers.stop)
+
+    def _before(self, first: int, end: int, reserved: Mapping[int, int]) -> list[Place]:
+        """Where the map over the first bound may wait."""
+        over = self.over[first]
+        if over is None or over.last >= self.bounds[end]:
+            return [None]
+        return [over.place, None] if reserved or over.maker < self.bounds[first - 1] else [over.place]
+
+    def _after(self, first: int, end: int, reserved: Mapping[int, int]) -> list[Place]:
+        """Where the map over the last bound may wait."""
+        over = self.over[end]
+        if over is None or over.maker < self.bounds[first]:
+            return [None]
+        return [over.place, None] if reserved or over.last >= self.bounds[end + 1] else [over.place]
+
+    def edges(self) -> tuple[int, list[Edge[StepOption]]]:
+        """How many nodes there are, and the edges with their options."""
+        ends = {end for pair in self.ways for end in pair} | {(0, None), (len(self.bounds) - 1, None)}
+        order = sorted(ends, key=lambda end: (end[0], end[1] is not None))
+        node = {end: number for number, end in enumerate(order)}
+        return len(node), [Edge(node[a], node[b], tuple(ways)) for (a, b), ways in self.ways.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """The one map over a bound: where it can wait on chip, the layer that makes it, and the last that reads it."""
+
+    place: tuple[str, HeldMap]
+    maker: int
+    last: int
+
+
+def _over(pricer: StepPricer, bounds: Sequence[int], number: int) -> _Over | None:
+    """The one map over a bound, if it can wait in a memory of which it takes little, the lowest of these."""
+    graph, bound = pricer.graph, bounds[number]
+    if number in (0, len(bounds) - 1):
+        return None
+    last = {name: max(users, default=-1) for name, users in graph.consumers.items()}
+    over = [name for layer in graph.layers[:bound] for name in layer.outputs if last[name] >= bound]
+    if len(over) != 1 or over[0] in graph.outputs:
+        return None
+    maker, readers = graph.producer[over[0]], graph.consumers[over[0]]
+    around = [graph.layers[i] for i in (maker, *readers)]
+    if min(readers) < bound or any(map(stands_alone, around)):
+        return None
+    bits = graph.tensors[over[0]].elements * pricer.arch.array.output_bits
+    memories = pricer.pricer.ladder.shared[:-1]
+    fit = [m for m in memories if bits * _LITTLE <= pricer.arch.memories[m].size_bits]
+    return _Over((over[0], HeldMap(fit[0])), maker, max(readers)) if fit else None
+
+
+def _close(one: Paths[StepOption], other: Paths[StepOption], objective: Objective) -> bool:
+    """Whether one costs little more than another, which need not fit."""
     a, b = (objective.of(each.paths[0].energy_pj, each.paths[0].latency_cycles) for each in (one, other))
-    return a <= b * (1 + 1e-9)
+    return a <= b * (1 + _DEARER)
 
 
 def _bounds(graph: Graph) -> tuple[list[int], int]:
@@ -121,20 +203,37 @@ def _spans(graph: Graph, bounds: Sequence[int], *, fixed: bool) -> Iterable[tupl
                 yield first, end
 
 
-def placed_together(options: Sequence[StepOption]) -> list[StepOption]:
+def placed_together(pricer: StepPricer, options: Sequence[StepOption]) -> list[StepOption]:
     """The stacks with addresses at which all can keep what they keep from step to step.
 
     What is resident lies at the low end of each memory, one stack after the other, the rest of the running stack above.
+    A map that one stack makes and the next reads on chip lies where the reader has it.
     """
-    memories = range(len(options[0].resident_bits)) if options else range(0)
-    every = [sum(option.resident_bits[m] for option in options) for m in memories]
-    before = [0] * len(every)
+    memories = range(len(pricer.arch.memories))
+    start = {pricer.pricer.ladder.shared[-1]: pricer.pricer.off_chip_bits}
+    own = [[b for b in option.cost.stay if b.steps and not _made_here(option, b)] for option in options]
+    lasting = stacked((b for buffers in own for b in buffers), start)
+    top = ends(lasting, start)
+    maps = {b.name: b for b in lasting if b.what == "map"}
+    following = iter(lasting)
     found: list[StepOption] = []
     for option in options:
         cost = option.cost
-        up = [total - own for total, own in zip(every, option.resident_bits, strict=True)]
-        stay = tuple(b.moved(before[b.memory] if b.steps else up[b.memory]) for b in cost.stay)
+        here = ends([b for b in cost.stay if b.steps], start)
+        up = [top.get(m, 0) - here.get(m, 0) for m in memories]
+        stay = tuple(
+            b.moved(up[b.memory])
+            if not b.steps
+            else b.at(maps[b.name].address_bits or 0)
+            if _made_here(option, b)
+            else next(following)
+            for b in cost.stay
+        )
         buffers = tuple(tuple(b.moved(up[b.memory]) for b in each) for each in cost.buffers)
         found.append(replace(option, cost=replace(cost, stay=stay, buffers=buffers)))
-        before = [a + b for a, b in zip(before, option.resident_bits, strict=True)]
     return found
+
+
+def _made_here(option: StepOption, buffer: Buffer) -> bool:
+    """Whether it is a map that the next stack keeps."""
+    return buffer.what == "map" and buffer.name in option.cost.plan.stack.outputs

@@ -26,6 +26,7 @@ from dfc.passes.causal_plan import CausalOptions
 from dfc.report import render
 from dfc.scheduling.check import check_schedule
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.placement import HeldMap
 from dfc.scheduling.step_pricer import StepPricer
 from dfc.scheduling.step_ranges import best_ranges, placed_together
 from dfc.scheduling.step_types import StepOption, fits_together
@@ -73,6 +74,14 @@ def test_everything_has_its_place(schedule: Schedule) -> None:
     assert sum(b.bits for b in kept if b.what == "weights") == step_of(schedule).weight_bits
     assert step_of(schedule).weight_bits == sum(layer.weight_bits for layer in schedule.layers)
     assert schedule.totals.macs == 43_584  # docs/causal.md
+    handed = [[b for b in stack.buffers if b.what == "map"] for stack in schedule.stacks]
+    assert [[b.name for b in maps] for maps in handed] == [
+        ["block1_relu.kept"],
+        ["block1_relu.kept", "block3_relu.kept"],
+        ["block3_relu.kept"],
+    ]
+    assert all(b.steps for maps in handed for b in maps)
+    assert not {"block1_relu.kept", "block3_relu.kept"} & {b.name for b in schedule.off_chip}
 
 
 def test_figures_of_a_step(schedule: Schedule) -> None:
@@ -118,6 +127,16 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "weights that nobody brings": (
         in_stack(2, each_buffer("weights", lambda b: replace(b, steps=False))),
         "the first tile brings 0",
+    ),
+    "a map between stacks that does not stay": (
+        in_stack(1, each_buffer("map", lambda b: replace(b, steps=False))),
+        "'block1_relu.kept' does not stay",
+    ),
+    "a map between stacks under a ring": (
+        lambda s: in_stack(0, each_buffer("map", lambda b: replace(b, address_bits=8)))(
+            in_stack(1, each_buffer("map", lambda b: replace(b, address_bits=8)))(s)
+        ),
+        "overlap",
     ),
     "too short a ring": (
         in_stack(0, each_buffer("H cache", lambda b: replace(b, lines=b.lines - 1))),
@@ -201,13 +220,24 @@ def test_nothing_fits(model: Path) -> None:
 
 
 def sequences(pricer: StepPricer, layers: int) -> Iterator[Sequence[StepOption]]:
-    """All ways to cut some layers, with all ways to run each range."""
+    """All ways to cut a chain, with all ways to run each range; maps between two wait off chip or, if small, on it."""
     for count in range(layers):
         for cuts in combinations(range(1, layers), count):
-            bounds = (0, *cuts, layers)
-            ways = [pricer.options(range(a, b)) for a, b in pairwise(bounds)]
-            if not any(isinstance(way, Infeasible) for way in ways):
-                yield from product(*[way for way in ways if not isinstance(way, Infeasible)])
+            for waiting in product(*[places(pricer, cut) for cut in cuts]):
+                over = [None, *waiting, None]
+                ways: list[list[StepOption]] = []
+                for (a, b), pair in zip(pairwise((0, *cuts, layers)), pairwise(over), strict=True):
+                    found = pricer.options(range(a, b), None, dict(one for one in pair if one is not None))
+                    ways.append([] if isinstance(found, Infeasible) else found)
+                yield from product(*ways)
+
+
+def places(pricer: StepPricer, cut: int) -> list[tuple[str, HeldMap] | None]:
+    name = pricer.graph.layers[cut - 1].output
+    bits = pricer.graph.tensors[name].elements * 8
+    names = ("lb_io", "gb_io")
+    fit = [m for m, one in enumerate(pricer.arch.memories) if one.name in names and bits <= one.size_bits // 4]
+    return [None, *((name, HeldMap(m)) for m in fit[:1])]
 
 
 def test_the_best_of_all_sequences() -> None:
@@ -226,7 +256,7 @@ def test_the_best_of_all_sequences() -> None:
         for objective in Objective:
             least = min(objective.of(*sums) for sums in fitting)
             found = best_ranges(pricer, objective)
-            assert found.complete and fits_together(chip, placed_together(found.options))
+            assert found.complete and fits_together(chip, placed_together(pricer, found.options))
             ours = objective.of(*_sums(found.options))
             assert ours <= least * (1 + 1e-9)  # less where more room is reserved
             assert chip is tight or ours == pytest.approx(least)
