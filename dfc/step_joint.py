@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from math import inf
 
@@ -15,7 +16,7 @@ from dfc.causal import Streaming, streaming
 from dfc.frontend.timed import TimedModel
 from dfc.hwdsl import Arch
 from dfc.ir import Graph, Layer
-from dfc.passes.causal_plan import CausalOptions, Form, Segment, plan_causal
+from dfc.passes.causal_plan import CausalOptions, CausalPlan, Form, Segment, plan_causal
 from dfc.passes.causal_step import Run
 from dfc.passes.stacks import cut_after
 from dfc.scheduling.joint_search import RESERVED, FormRange, JointPath, JointSearch, Progress
@@ -56,6 +57,7 @@ class StepForms:
         self.asked = replace(options, polyphase=False, segments=())
         self.arch = self.turned = arch
         self.nodes = [node.name for node in timed.network.nodes]
+        self._plans: dict[tuple[Segment, ...], CausalPlan] = {}
         self._steps: dict[tuple[Segment, ...], tuple[Graph, Mapping[int, int]]] = {}
         self.fixed = fixed
         self.cuts = self._chosen(most_cuts)
@@ -79,24 +81,50 @@ class StepForms:
         """A range in a form; None where its layers are not one after the other, or no different in a plainer form."""
         if self.fixed is not None and end > first + 1:
             return None
-        segments = self._segments(first, end, form)
-        if segments and not self._differs(segments[0], range(self.cuts[first], self.cuts[end])):
-            return None
-        graph, made = self._step(segments)
+        graph, made = self._step(self._segments(first, end, form))
         low, high = (made.get(self.cuts[place]) for place in (first, end))
         if low is None or high is None or low == high:
             return None
         found = FormRange(graph, range(low, high))
         return None if form is not Form.DENSE and self._as_dense(found, first, end) else found
 
-    def _differs(self, segment: Segment, nodes: range) -> bool:
-        """Whether a form makes any of some nodes run otherwise, as far as the plan tells."""
-        plan = plan_causal(self.timed.network, replace(self.asked, segments=(segment,)))
-        for node in self.timed.network.nodes[nodes.start : nodes.stop]:
-            held = plan.tensors.get(node.writes[0])
-            if held is not None and (held.inner is not None or (held.new > 1 and plan.form(node) is Form.POLYPHASE)):
-                return True
-        return False
+    def work(self, first: int, end: int, form: Form) -> Sequence[float] | None:
+        """How many times as many positions each layer of the dense form makes, by the plan alone; None where that form
+        is no different.
+        """
+        plan = self._plan(self._segments(first, end, form))
+        nodes = self.timed.network.nodes[self.cuts[first] : self.cuts[end]]
+        held = [(node, plan.tensors[node.writes[0]]) for node in nodes if node.writes[0] in plan.tensors]
+        if not any(h.inner is not None or (h.new > 1 and plan.form(n) is Form.POLYPHASE) for n, h in held):
+            return None
+        made = self._step(())[1]
+        return [self._times(plan, name) for name in self._news[made[self.cuts[first]] : made[self.cuts[end]]]]
+
+    def _times(self, plan: CausalPlan, name: str) -> float:
+        """How many times as many new positions of a tensor a step makes as in the dense form."""
+        dense = self._plan(()).tensors
+        if name not in dense or not (dense[name].streams and plan.tensors[name].streams):
+            return 1.0
+        return max(1.0, plan.tensors[name].new / dense[name].new)
+
+    def _plan(self, segments: tuple[Segment, ...]) -> CausalPlan:
+        if segments not in self._plans:
+            self._plans[segments] = plan_causal(self.timed.network, replace(self.asked, segments=segments))
+        return self._plans[segments]
+
+    @cached_property
+    def _news(self) -> list[str]:
+        """Per layer of the dense step the tensor of which it makes all new positions; "" for others."""
+        step = streaming(self.timed, self.asked).step
+        made = {
+            out: name
+            for op in step.ops
+            if isinstance(op, Run) and op.window is not None and op.phase[1] == 1
+            for name, out in op.outs.items()
+            if out == f"{name}.new" and op.length == step.plan.tensors[name].new
+        }
+        origins = ([o.node for o in layer.origin] for layer in self._step(())[0].layers)
+        return [next((made[name] for name in names if name in made), "") for names in origins]
 
     def _segments(self, first: int, end: int, form: Form) -> tuple[Segment, ...]:
         """What a step differs in that holds the range: all is polyphase, as how others run makes no difference."""

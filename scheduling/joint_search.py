@@ -61,7 +61,13 @@ class Forms(Protocol):
         ...
 
     def of(self, first: int, end: int, form: Form) -> FormRange | None:
-        """A range in a form; None where it cannot have it, or is no different in a plainer one."""
+        """A range in a form; None where it cannot have it, or is no different in a plainer one. Slow."""
+        ...
+
+    def work(self, first: int, end: int, form: Form) -> Sequence[float] | None:
+        """How many times as many positions each layer of the plain range makes in a form, at least; None where the
+        form cannot be or makes no difference. Quick.
+        """
         ...
 
 
@@ -111,7 +117,7 @@ class _Range:
     first: int
     end: int
     form: Form
-    at: FormRange
+    at: FormRange | None
     bound: tuple[float, float]
     options: list[StepOption] = field(default_factory=list[StepOption])
     shares: int = 0
@@ -161,10 +167,14 @@ class JointSearch:
         found: list[_Range] = []
         for first in range(self.forms.places - 1):
             for end in range(first + 1, self.forms.places):
-                for form in self.forms.forms:
-                    at = self.forms.of(first, end, form)
-                    if at is not None and _can_be_one(at):
-                        found.append(_Range(first, end, form, at, self._bound(at)))
+                plain = self.forms.of(first, end, self.forms.forms[0])
+                if plain is None or not _can_be_one(plain):
+                    continue
+                found.append(_Range(first, end, self.forms.forms[0], plain, self._bound(plain, ())))
+                for form in self.forms.forms[1:]:
+                    work = self.forms.work(first, end, form)
+                    if work is not None:
+                        found.append(_Range(first, end, form, None, self._bound(plain, work)))
         return found
 
     @property
@@ -204,23 +214,33 @@ class JointSearch:
 
     # --- prices
 
-    def _bound(self, at: FormRange) -> tuple[float, float]:
-        """What no way is below; a little less, as sums may be rounded."""
+    def _bound(self, at: FormRange, work: Sequence[float]) -> tuple[float, float]:
+        """What no way is below, with so many times the positions of each layer; a little less, as sums may be rounded.
+
+        Of layers that are recomputed more is read and written besides, never less.
+        """
         key = id(at.graph)
         if key not in self._bounds:
             known = self.cache.model
             self._bounds[key] = StepBounds(at.graph, self.arch, known, any_lanes=False)
-        energy, cycles = self._bounds[key].range_bound(at.layers)
+        bounds = self._bounds[key]
+        energy, cycles = bounds.range_bound(at.layers)
+        for index, times in zip(at.layers, work, strict=False):
+            energy += (times - 1) * bounds.layer_pj(index)
+            cycles += (times - 1) * bounds.layer_cycles(index)
         return energy * (1 - SLACK), cycles * (1 - SLACK)
 
     def _price(self, one: _Range, shares: int) -> None:
+        at = one.at or self.forms.of(one.first, one.end, one.form)
+        one.at = at
         for share in self.reserved[one.shares : shares]:
-            stack = make_stack(one.at.graph, one.at.layers)
-            key = structure(one.at.graph, stack, {}), share
+            if at is None or not _can_be_one(at):
+                break
+            key = structure(at.graph, make_stack(at.graph, at.layers), {}), share
             if key not in self._known:
-                self._known[key] = self._options(one.at, share)
+                self._known[key] = self._options(at, share)
                 if self.progress:
-                    self.progress(one.at, one.form, self.cache)
+                    self.progress(at, one.form, self.cache)
             one.options += self._known[key]
         one.shares = max(one.shares, shares)
 

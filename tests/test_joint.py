@@ -111,7 +111,12 @@ def test_as_good_as_all_ways_tried(name: str, windows: int, kib: int, objective:
     mappings = MappingCache(forms.turned, objective, EXACT)
     found = priced(forms, mappings)
     all_costs = set(every(forms.places, forms.forms, found, forms.turned))
-    best = JointSearch(forms, forms.turned, mappings, reserved=(0.0,)).run()
+    search = JointSearch(forms, forms.turned, mappings, reserved=(0.0,))
+    for one in search.ranges:
+        options = found.get((one.first, one.end, one.form), [])
+        assert all(one.bound[0] <= o.energy_pj and one.bound[1] <= o.latency_cycles for o in options)
+    assert {(one.first, one.end, one.form) for one in search.ranges} >= found.keys()
+    best = search.run()
     assert best.complete
     least = min(objective.of(*one) for one in all_costs)
     assert objective.of(best.energy_pj, best.latency_cycles) == pytest.approx(least, rel=1e-12)
