@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def compile_joint(
 ) -> Schedule:
     """The same with a form for each range: dense, polyphase or recomputed, chosen together with the cuts.
 
+    Forms are chosen as if maps between stacks went off chip. Where they stay on chip other cuts may be better, so with
+    cuts left open the dense form is scheduled by itself too, and the better one is taken.
+
     Raises:
         InfeasibleError, UsageError: as :func:`compile_step`.
     """
@@ -88,7 +92,17 @@ def compile_joint(
     )
     if not found.path.ways:  # what does not fit or is too slow is the same in all forms
         return compile_step(model, dense, arch, request, progress, store)
-    return compile_step(model, streaming(timed, found.options), arch, request, None, store, found.cuts)
+    best = compile_step(model, streaming(timed, found.options), arch, request, None, store, found.cuts)
+    if request.stacks != "auto":
+        return best
+    return min(best, compile_step(model, dense, arch, request, None, store), key=partial(_order, request.objective))
+
+
+def _order(objective: Objective, schedule: Schedule) -> tuple[bool, float]:
+    """What keeps its deadline is better, then what scores less."""
+    deadline = schedule.step.deadline if schedule.step else None
+    late = deadline is not None and not deadline.met
+    return late, objective.of(schedule.totals.energy_pj, schedule.totals.latency_cycles)
 
 
 def parse_step_request(objective: str, stacks: str, frames: int, deadline: str | None, step_frames: int) -> StepRequest:

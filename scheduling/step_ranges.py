@@ -23,7 +23,7 @@ from dfc.scheduling.labels import Edge, Paths, best_paths
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.placement import Buffer, HeldMap
 from dfc.scheduling.step_pricer import StepPricer
-from dfc.scheduling.step_types import StepOption
+from dfc.scheduling.step_types import Bits, StepOption
 
 #: places where a network is cut at most, besides those around layers that stand alone
 MOST_CUTS = 12
@@ -36,6 +36,8 @@ _DEARER = 0.25
 
 #: where the map over a bound waits: its name and memory, or off chip
 Place = tuple[str, HeldMap] | None
+#: counts for each stack where energies are compared
+_STACK_PJ = 1e-3
 #: told of a range (its first layer, and the first after it) once it is priced
 Progress = Callable[[int, int], None]
 
@@ -62,19 +64,21 @@ def best_ranges(
     cuts: Iterable[int] | None = None,
     most_cycles: float = inf,
     progress: Progress | None = None,
+    on_chip: bool = True,
 ) -> StepRanges:
     """The best stacks of a step.
 
     cuts:        layers after which the network is cut, and nowhere else but around layers that stand alone; None leaves
                  it to the search.
     most_cycles: what a step must not exceed.
+    on_chip:     whether maps may wait on chip between stacks.
     """
     graph = pricer.graph
     bounds, legal = _bounds(graph) if cuts is None else (_fixed(graph, cuts), 0)
-    ranges = _Ranges(pricer, bounds, fixed=cuts is not None)
+    ranges = _Ranges(pricer, bounds, fixed=cuts is not None, on_chip=on_chip)
     sizes = [memory.size_bits for memory in pricer.arch.memories]
     sizes[pricer.pricer.ladder.shared[-1]] -= pricer.pricer.off_chip_bits
-    found: Paths[StepOption] | None = None
+    found: Paths[_Way] | None = None
     for share in (0.0, *_RESERVED):
         ranges.price({m: int(size * share) for m, size in enumerate(sizes) if share}, progress)
         nodes, edges = ranges.edges()
@@ -83,9 +87,32 @@ def best_ranges(
         if not alone.paths or (found.paths and _close(found, alone, objective)):
             break
     assert found is not None
-    chosen = tuple(option for path in found.paths[:1] for _, option in path.edges)
+    chosen = tuple(way.option for path in found.paths[:1] for _, way in path.edges)
     tried = len(bounds) - 2
     return StepRanges(chosen, found.complete, len(ranges.spans), legal, tried, None if chosen else ranges.why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """An option as the search of paths sees it: with next to nothing for being a stack, so that of equals few win."""
+
+    option: StepOption
+
+    @property
+    def energy_pj(self) -> float:
+        return self.option.energy_pj + _STACK_PJ
+
+    @property
+    def latency_cycles(self) -> float:
+        return self.option.latency_cycles
+
+    @property
+    def resident_bits(self) -> Bits:
+        return self.option.resident_bits
+
+    @property
+    def transient_bits(self) -> Bits:
+        return self.option.transient_bits
 
 
 class _Ranges:
@@ -94,11 +121,11 @@ class _Ranges:
     Each end of a range is a bound with the place where the map over it waits.
     """
 
-    def __init__(self, pricer: StepPricer, bounds: Sequence[int], *, fixed: bool) -> None:
+    def __init__(self, pricer: StepPricer, bounds: Sequence[int], *, fixed: bool, on_chip: bool) -> None:
         self.pricer = pricer
         self.bounds = bounds
         self.spans = list(_spans(pricer.graph, bounds, fixed=fixed))
-        self.over = [_over(pricer, bounds, number) for number in range(len(bounds))]
+        self.over = [_over(pricer, bounds, number) if on_chip else None for number in range(len(bounds))]
         self.ways: dict[tuple[tuple[int, Place], tuple[int, Place]], list[StepOption]] = {}
         self.why: Infeasible | None = None
 
@@ -130,12 +157,12 @@ class _Ranges:
             return [None]
         return [over.place, None] if reserved or over.last >= self.bounds[end + 1] else [over.place]
 
-    def edges(self) -> tuple[int, list[Edge[StepOption]]]:
+    def edges(self) -> tuple[int, list[Edge[_Way]]]:
         """How many nodes there are, and the edges with their options."""
         ends = {end for pair in self.ways for end in pair} | {(0, None), (len(self.bounds) - 1, None)}
         order = sorted(ends, key=lambda end: (end[0], end[1] is not None))
         node = {end: number for number, end in enumerate(order)}
-        return len(node), [Edge(node[a], node[b], tuple(ways)) for (a, b), ways in self.ways.items()]
+        return len(node), [Edge(node[a], node[b], tuple(map(_Way, ways))) for (a, b), ways in self.ways.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +193,7 @@ def _over(pricer: StepPricer, bounds: Sequence[int], number: int) -> _Over | Non
     return _Over((over[0], HeldMap(fit[0])), maker, max(readers)) if fit else None
 
 
-def _close(one: Paths[StepOption], other: Paths[StepOption], objective: Objective) -> bool:
+def _close(one: Paths[_Way], other: Paths[_Way], objective: Objective) -> bool:
     """Whether one costs little more than another, which need not fit."""
     a, b = (objective.of(each.paths[0].energy_pj, each.paths[0].latency_cycles) for each in (one, other))
     return a <= b * (1 + _DEARER)

@@ -29,7 +29,7 @@ from dfc.scheduling.step_bounds import StepBounds
 from dfc.scheduling.step_pricer import StepPricer, along_tiles
 from dfc.scheduling.step_ranges import best_ranges
 from dfc.scheduling.step_types import Bits, StepOption, fits_together
-from dfc.step_compile import compile_joint, parse_step_request
+from dfc.step_compile import compile_joint, compile_step, parse_step_request
 from dfc.step_joint import StepForms, joint, layers_before
 
 #: kernel and stride along time, and output channels; 0 of a pool
@@ -166,7 +166,7 @@ def test_the_choice_is_what_is_compiled() -> None:
     form = streaming(model, found.options)
     graph, arch = along_tiles(form.resident(), arch)
     pricer = StepPricer(graph, arch, MappingCache(arch, Objective.ENERGY, EXACT))
-    best = best_ranges(pricer, Objective.ENERGY, cuts=found.cuts)
+    best = best_ranges(pricer, Objective.ENERGY, cuts=found.cuts, on_chip=False)
     assert sum(o.energy_pj for o in best.options) == pytest.approx(found.path.energy_pj, rel=1e-9)
     assert found.cuts == (1,)
 
@@ -177,4 +177,7 @@ def test_a_compilation_chooses_forms(tmp_path: Path) -> None:
     request = parse_step_request("energy", "auto", 100, None, 1)
     schedule = compile_joint(tmp_path / "chain.onnx", model, CausalOptions(), load_arch("meta_proto_df"), request)
     assert check_schedule(schedule).violations == ()
+    dense = streaming(model, CausalOptions())
+    alone = compile_step(tmp_path / "chain.onnx", dense, load_arch("meta_proto_df"), request)
+    assert schedule.totals.energy_pj <= alone.totals.energy_pj
     assert schedule.step is not None and schedule.step.form == "mixed"
