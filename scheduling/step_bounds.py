@@ -28,20 +28,26 @@ class StepBounds(LayerBounds):
         within = sum(self.graph.made_elements(self.graph.layers[i].output) for i in layers) * bits - leaving
         arriving = sum(self._needed_bits(name, stack) for name in stack.inputs if name not in self.graph.past)
         energy = sum(map(self.layer_pj, layers)) + max(0, within) * self.write_pj
-        energy += self._weights_pj(sum(map(self._constant_bits, layers)))
+        weights_pj, weights_cycles = self._weights(sum(map(self._constant_bits, layers)))
+        energy += weights_pj
         energy += self.off_chip_pj(arriving, inwards=True) + self.off_chip_pj(leaving, inwards=False)
-        return energy, sum(map(self.layer_cycles, layers))
+        return energy, max(weights_cycles, sum(map(self.layer_cycles, layers)))
 
-    def _weights_pj(self, bits: int) -> float:
-        """The least that it takes to bring weights to the memory beside the array, lower memories full of them."""
+    def _weights(self, bits: int) -> tuple[float, float]:
+        """Energy and cycles that it takes at least to bring weights to the array: lower memories are full of them, and
+        all others are read through every port that there is.
+        """
         memories = [self.arch.memories[m] for m in self.arch.paths[Role.W]]
         reads = [memory.read_pj / memory.read_bits_per_cycle for memory in memories]
-        energy = 0.0
+        widths = [m.read_bits_per_cycle * m.instances * len(m.ports) for m in memories]
+        energy = cycles = 0.0
         for level, memory in enumerate(memories):
-            here = min(bits, memory.size_bits * memory.instances)
+            if level:
+                cycles = max(cycles, bits / max(widths[level:]))
+            here = min(bits, memory.size_bits * memory.instances) if level + 1 < len(memories) else bits
             energy += here * min(reads[level:]) if level else 0.0
             bits -= here
-        return self.counted * (energy + bits * reads[-1])
+        return self.counted * energy, self.counted * cycles
 
     def _span(self, layer: Layer, axis: Axis) -> Interval:
         return self.graph.made_along(layer.output, axis)
