@@ -90,19 +90,21 @@ def compile_joint(
         cuts=_cuts(graph, request.stacks),
         progress=None if progress is None else _FormTeller(progress),
     )
-    if not found.path.ways:  # what does not fit or is too slow is the same in all forms
-        return compile_step(model, dense, arch, request, progress, store)
-    best = compile_step(model, streaming(timed, found.options), arch, request, None, store, found.cuts)
-    if request.stacks != "auto":
-        return best
-    return min(best, compile_step(model, dense, arch, request, None, store), key=partial(_order, request.objective))
+    schedule = compile_step(model, dense, arch, request, progress, store)
+    if any(way.form is not Form.DENSE for way in found.path.ways):
+        mixed = compile_step(model, streaming(timed, found.options), arch, request, None, store, found.cuts)
+        # the dense form's own search has on-chip maps between stacks to choose from as well
+        schedule = min((schedule, mixed), key=partial(_rank, request, arch))
+    if found.path.complete:
+        return schedule
+    note = f"the search of forms ended with {found.path.priced} ranges priced of {found.path.ranges}"
+    return replace(schedule, notes=(*schedule.notes, note))
 
 
-def _order(objective: Objective, schedule: Schedule) -> tuple[bool, float]:
-    """What keeps its deadline is better, then what scores less."""
-    deadline = schedule.step.deadline if schedule.step else None
-    late = deadline is not None and not deadline.met
-    return late, objective.of(schedule.totals.energy_pj, schedule.totals.latency_cycles)
+def _rank(request: StepRequest, arch: Arch, schedule: Schedule) -> tuple[bool, float]:
+    """Schedules that keep the deadline first, then by the objective."""
+    energy, cycles = schedule.totals.energy_pj, float(schedule.totals.latency_cycles)
+    return cycles > request.most_cycles(arch), request.objective.of(energy, cycles)
 
 
 def parse_step_request(objective: str, stacks: str, frames: int, deadline: str | None, step_frames: int) -> StepRequest:

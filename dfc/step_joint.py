@@ -23,7 +23,7 @@ from dfc.scheduling.joint_search import RESERVED, FormRange, JointPath, JointSea
 from dfc.scheduling.step_pricer import along_tiles
 
 #: places where a network is cut at most, besides its ends: those where least is handed over
-MOST_CUTS = 12
+MOST_CUTS = 8
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ are priced, so in the end no way is better (known as LazySP, ICAPS 2016). Ranges
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import Protocol
@@ -31,6 +31,8 @@ from dfc.scheduling.structure import structure
 
 #: parts of each memory that are reserved in turn where not all finds room together
 RESERVED = (0.0, 0.5, 0.75)
+#: different ranges that are priced before the search is ended with what it has
+MOST_PRICED = 72
 #: what all memories together are where room does not count
 _ENDLESS = 1 << 62
 
@@ -89,7 +91,7 @@ class RangeWay:
 class JointPath:
     """What was found: the ranges in order; none where nothing fits, and then why.
 
-    complete: it is proved that none is better, of all cuts and forms that were tried.
+    complete: it is proved that none is better, of all cuts and forms that were tried; else too much was to be priced.
     ranges: how many there are, forms counted; priced: of how many different ones the price was asked.
     """
 
@@ -134,6 +136,7 @@ class JointSearch:
         *,
         reserved: Sequence[float] = RESERVED,
         most_cycles: float = inf,
+        most: int = MOST_PRICED,
         progress: Progress | None = None,
     ) -> None:
         self.forms = forms
@@ -142,6 +145,7 @@ class JointSearch:
         self.objective = cache.objective
         self.reserved = reserved
         self.most_cycles = most_cycles
+        self.most = most
         self.progress = progress
         self.why: Infeasible | None = None
         self._pricers: dict[int, StepPricer] = {}
@@ -189,15 +193,22 @@ class JointSearch:
         return fits_together(self.arch, [way.option for _, way in path.edges if way.option is not None])
 
     def _settled(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
-        """The best way, all of it priced."""
+        """The best way, all of it priced; the best of what is priced once that is as much as may be."""
         while True:
-            edges = [Edge(one.first, one.end, self._ways(one, shares)) for one in self.ranges]
-            found = best_paths(self.forms.places, edges, sizes, self.objective, most_cycles=self.most_cycles)
+            found = self._best(sizes, shares)
             open_ = [number for path in found.paths for number, way in path.edges if way.option is None]
             if not open_:
                 return found
+            if len(self._known) >= self.most:
+                known = self._best(sizes, 0)
+                if known.paths:
+                    return replace(known, complete=False)
             for number in open_:
                 self._price(self.ranges[number], shares)
+
+    def _best(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
+        edges = [Edge(one.first, one.end, self._ways(one, shares)) for one in self.ranges]
+        return best_paths(self.forms.places, edges, sizes, self.objective, most_cycles=self.most_cycles)
 
     def _ways(self, one: _Range, shares: int) -> list[RangeWay]:
         nothing = (0,) * len(self.arch.memories)
