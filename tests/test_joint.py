@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise, product
@@ -24,6 +24,7 @@ from dfc.ir import Graph
 from dfc.passes.causal_plan import CausalOptions, Form
 from dfc.scheduling.check import check_schedule
 from dfc.scheduling.joint_search import JointSearch
+from dfc.scheduling.labels import Edge, best_paths
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.step_bounds import StepBounds
 from dfc.scheduling.step_pricer import StepPricer, along_tiles
@@ -37,6 +38,7 @@ NETWORKS = {
     "strided": ((3, 2, 8), (2, 2, 0), (2, 1, 4)),
     "chain": ((5, 1, 8), (3, 1, 8), (3, 2, 8)),
     "wide": ((1, 1, 64), (3, 1, 64), (1, 1, 4)),
+    "six": ((3, 1, 8), (2, 2, 0), (3, 1, 8), (1, 1, 32), (3, 1, 8), (2, 1, 4)),
 }
 #: network, windows per step, KiB of the larger memory for maps, objective, forms of the best way
 CASES = [
@@ -122,6 +124,53 @@ def test_as_good_as_all_ways_tried(name: str, windows: int, kib: int, objective:
     assert objective.of(best.energy_pj, best.latency_cycles) == pytest.approx(least, rel=1e-12)
     assert [way.form for way in best.ways] == chosen
     assert fits_together(forms.turned, [way.option for way in best.ways if way.option])
+
+
+def some(options: Sequence[StepOption], scarce: Sequence[int]) -> list[StepOption]:
+    """Of the ways to run a range: least energy, fewest cycles, and least room in each scarce memory."""
+    keys: list[Callable[[StepOption], float]] = [lambda o: o.energy_pj, lambda o: o.latency_cycles]
+    keys += [lambda o, m=m: o.resident_bits[m] + o.transient_bits[m] for m in scarce]  # type: ignore[misc]
+    return list({id(best): best for best in (min(options, key=key) for key in keys)}.values())
+
+
+def least_of_all(edges: Sequence[Edge[StepOption]], nodes: int, sizes: Sequence[int], objective: Objective) -> float:
+    """The best of all paths with all ways of their edges, tried one by one: rows of sums, none left out."""
+    rows = {0: np.zeros((1, 2 + 2 * len(sizes)))}  # energy, cycles, what stays of all, the most of the rest
+    for node in range(1, nodes):
+        longer: list[np.ndarray] = []
+        for edge in edges:
+            if edge.head == node and edge.tail in rows:
+                for way in edge.ways:
+                    found = rows[edge.tail].copy()
+                    found[:, 0] += way.energy_pj
+                    found[:, 1] += way.latency_cycles
+                    found[:, 2 : 2 + len(sizes)] += way.resident_bits
+                    found[:, 2 + len(sizes) :] = np.maximum(found[:, 2 + len(sizes) :], way.transient_bits)
+                    longer.append(found)
+        rows[node] = np.concatenate(longer)
+    ends = rows[nodes - 1]
+    fit = (ends[:, 2 : 2 + len(sizes)] + ends[:, 2 + len(sizes) :] <= np.array(sizes)).all(axis=1)
+    return min(objective.of(energy, cycles) for energy, cycles in ends[fit, :2].tolist())
+
+
+@pytest.mark.slow
+def test_six_layers_against_all_ways() -> None:
+    """All cuts and forms of a step of six layers, with a few of the ways of each range, in memories that are scarce."""
+    forms = StepForms(timed(network("six"), "H"), CausalOptions(), chip(2))
+    arch = forms.turned
+    found = priced(forms, MappingCache(arch, Objective.EDP, EXACT))
+    assert forms.places == 7
+    scarce = [m for m, memory in enumerate(arch.memories) if memory.name in ("gb_io", "lb_io", "gb_w", "lb_w")]
+    edges = [Edge(first, end, some(options, scarce)) for (first, end, _), options in found.items()]
+    sizes = [memory.size_bits for memory in arch.memories]
+    for objective in Objective:
+        best = best_paths(forms.places, edges, sizes, objective)
+        (path,) = best.paths
+        assert best.complete
+        least = least_of_all(edges, forms.places, sizes, objective)
+        assert objective.of(path.energy_pj, path.latency_cycles) == pytest.approx(least, rel=1e-9)
+    alone = [min((o for o in edge.ways), key=lambda o: o.energy_pj) for edge in edges if edge.head == edge.tail + 1]
+    assert not fits_together(arch, alone)  # else room would not matter
 
 
 @pytest.mark.parametrize(
