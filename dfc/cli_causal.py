@@ -68,8 +68,10 @@ def causal_command(
         diagnose(f"wrote {out}")
 
 
-def parse_options(hop: int, frames_per_step: int | None, padding: str, form: str) -> CausalOptions:
-    """The options of the transform, checked.
+def parse_options(
+    hop: int, frames_per_step: int | None, padding: str, form: str, more: tuple[str, ...] = ()
+) -> CausalOptions:
+    """The options of the transform, checked; ``more`` words that the caller knows for the form.
 
     Raises:
         UsageError: CLI101 the frames, CLI103 the words.
@@ -86,7 +88,7 @@ def parse_options(hop: int, frames_per_step: int | None, padding: str, form: str
         raise UsageError("CLI101", message, place="--frames-per-step", hint=hint)
     for option, word, known in (
         ("--causal-padding", padding, ("exact", "stream")),
-        ("--form", form, ("dense", "polyphase")),
+        ("--form", form, ("dense", "polyphase", *more)),
     ):
         if word not in known:
             raise UsageError("CLI103", f"{option} knows no {word!r}", place=option, hint=f"one of {', '.join(known)}")

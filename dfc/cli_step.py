@@ -134,8 +134,7 @@ def compile_over_time(
 
     hop = 1 if wish.hop is None else wish.hop
     auto = wish.form == "auto"
-    form = "dense" if auto or wish.form is None else wish.form
-    options = parse_options(hop, wish.frames_per_step, wish.padding or "exact", form)
+    options = parse_options(hop, wish.frames_per_step, wish.padding or "exact", wish.form or "dense", ("auto",))
     frames = FRAMES if wish.frames is None else wish.frames
     request = parse_step_request(objective, stacks, frames, wish.deadline, options.frames)
     arch = load_arch(hw)

@@ -16,8 +16,9 @@ def step_lines(schedule: Schedule, step: StepInfo) -> list[tuple[str, str, bool]
     each = energy(totals.energy_pj / step.frames), cycles(round(totals.latency_cycles / step.frames))
     mean = energy(step.amortised_energy_pj), cycles(round(step.amortised_cycles))
     more = f"; {step.windows} windows" if step.windows > 1 else ""
+    along = f" along {step.axis}" if step.axis else ", of which nothing is kept"
     lines = [
-        ("step", f"{_many(step.frames, 'new frame')} along {step.axis or 'no axis'}{more}; {step.form} form", False),
+        ("step", f"{_many(step.frames, 'new frame')}{along}{more}; {step.form} form", False),
         (
             "window",
             f"{_many(step.window_frames, 'frame')}, hop {step.hop_frames}, padding {_PADDING[step.padding]}",

@@ -148,7 +148,8 @@ def compile_step(
         InfeasibleError: MAP001 where nothing fits.
         UsageError: CLI004, CLI010 where layers to cut after are named wrong.
     """
-    graph, arch = along_tiles(streaming.resident(), arch)
+    resident = streaming.resident()
+    graph, arch = along_tiles(resident, arch)
     cuts = _cuts(graph, request.stacks) if cuts is None else cuts
     found, pricer = _search(graph, arch, request, cuts, progress, store)
     if not found.options:
@@ -180,7 +181,11 @@ def compile_step(
         coverage=maker.coverage(),
         stacks=tuple(stacks),
         layers=tuple(layers),
-        notes=(*_notes(streaming, graph, found), *filter(None, [proof_note(costs, request.objective)])),
+        notes=(
+            *_turned(resident, graph),
+            *_notes(streaming, graph, found),
+            *filter(None, [proof_note(costs, request.objective)]),
+        ),
         off_chip=maker.off_chip(costs),
         step=_step(streaming, graph, arch, options, request),
     )
@@ -273,7 +278,7 @@ def _step(
     lasting = list({(b.memory, b.address_bits, b.what, b.name): b for b in every}.values())
     weights = sum(b.bits for b in lasting if b.what == "weights")
     takes = cycles / arch.clock_hz
-    assert graph.time is not None or not lasting
+    assert graph.time is not None or all(b.what == "weights" for b in lasting)
     return StepInfo(
         axis="" if graph.time is None else graph.time.name.lower(),
         window_frames=plan.network.window,
@@ -293,6 +298,12 @@ def _step(
         amortised_cycles=(first[1] + steps * cycles) / request.frames,
         deadline=Deadline(request.deadline, request.step_s, takes) if request.deadline else None,
     )
+
+
+def _turned(resident: Graph, graph: Graph) -> list[str]:
+    if resident.time is graph.time:
+        return []
+    return ["T and Y have changed places: time, the model's T, is y here, and what the model has along Y is t"]
 
 
 def _notes(streaming: Streaming, graph: Graph, found: StepRanges) -> list[str]:
