@@ -2,7 +2,8 @@
 
 All stacks run in every step, so what they keep from step to step shares the memories (``labels.py`` finds the best way
 through the network with that). A range is priced on a chip that it has for itself; where what is best does not find
-room beside the others and the way that does is much dearer, ranges are priced again with part of each memory reserved.
+room beside the others and the way that does is much dearer, ranges are priced again, with maps that go off chip too,
+then with part of each memory reserved.
 
 Over a bound that one map alone crosses, this waits on chip if it takes little of a memory there: a place of its own
 from step to step, in which its past is its ring buffer.
@@ -79,12 +80,12 @@ def best_ranges(
     sizes = [memory.size_bits for memory in pricer.arch.memories]
     sizes[pricer.pricer.ladder.shared[-1]] -= pricer.pricer.off_chip_bits
     found: Paths[_Way] | None = None
-    for share in (0.0, *_RESERVED):
-        ranges.price({m: int(size * share) for m, size in enumerate(sizes) if share}, progress)
+    for share, off_chip in ((0.0, False), (0.0, True), *((share, True) for share in _RESERVED)):
+        ranges.price({m: int(size * share) for m, size in enumerate(sizes) if share}, progress, off_chip=off_chip)
         nodes, edges = ranges.edges()
         found = best_paths(nodes, edges, sizes, objective, most_cycles=most_cycles)
         alone = best_paths(nodes, edges, [1 << 62] * len(sizes), objective, most_cycles=most_cycles)
-        if not alone.paths or (found.paths and _close(found, alone, objective)):
+        if (found.paths and _close(found, alone, objective)) or (off_chip and not alone.paths):
             break
     assert found is not None
     chosen = tuple(way.option for path in found.paths[:1] for _, way in path.edges)
@@ -129,11 +130,11 @@ class _Ranges:
         self.ways: dict[tuple[tuple[int, Place], tuple[int, Place]], list[StepOption]] = {}
         self.why: Infeasible | None = None
 
-    def price(self, reserved: Mapping[int, int], progress: Progress | None) -> None:
-        """Add the options with so many bits of memories reserved; with some, maps may also be handed over off chip."""
+    def price(self, reserved: Mapping[int, int], progress: Progress | None, *, off_chip: bool) -> None:
+        """Add the options with so many bits of memories reserved; ``off_chip``: all maps may also go there."""
         for first, end in self.spans:
             layers = range(self.bounds[first], self.bounds[end])
-            for before, after in product(self._before(first, end, reserved), self._after(first, end, reserved)):
+            for before, after in product(self._before(first, end, off_chip), self._after(first, end, off_chip)):
                 held = dict(place for place in (before, after) if place is not None)
                 options = self.pricer.options(layers, reserved, held)
                 if isinstance(options, Infeasible):
@@ -143,19 +144,19 @@ class _Ranges:
             if progress:
                 progress(layers.start, layers.stop)
 
-    def _before(self, first: int, end: int, reserved: Mapping[int, int]) -> list[Place]:
+    def _before(self, first: int, end: int, off_chip: bool) -> list[Place]:
         """Where the map over the first bound may wait."""
         over = self.over[first]
         if over is None or over.last >= self.bounds[end]:
             return [None]
-        return [over.place, None] if reserved or over.maker < self.bounds[first - 1] else [over.place]
+        return [over.place, None] if off_chip or over.maker < self.bounds[first - 1] else [over.place]
 
-    def _after(self, first: int, end: int, reserved: Mapping[int, int]) -> list[Place]:
+    def _after(self, first: int, end: int, off_chip: bool) -> list[Place]:
         """Where the map over the last bound may wait."""
         over = self.over[end]
         if over is None or over.maker < self.bounds[first]:
             return [None]
-        return [over.place, None] if reserved or over.last >= self.bounds[end + 1] else [over.place]
+        return [over.place, None] if off_chip or over.last >= self.bounds[end + 1] else [over.place]
 
     def edges(self) -> tuple[int, list[Edge[_Way]]]:
         """How many nodes there are, and the edges with their options."""

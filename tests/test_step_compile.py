@@ -264,3 +264,13 @@ def test_the_best_of_all_sequences() -> None:
 
 def _sums(options: Sequence[StepOption]) -> tuple[float, int]:
     return sum(o.energy_pj for o in options), sum(o.latency_cycles for o in options)
+
+
+def test_maps_go_off_chip_where_they_have_no_room_together(tmp_path: Path) -> None:
+    """Each layer by itself has room for the maps around it in 16 KiB, all of them together have not."""
+    onnx.save(example("stft_cnn_025"), tmp_path / "stft.onnx")
+    form = causal(tmp_path / "stft.onnx", CausalOptions(), time_axis="H")
+    request = parse_step_request("energy", "each", 100, None, 1)
+    schedule = compile_step(tmp_path / "stft.onnx", form, load_arch("edge_tpu_like_df"), request)
+    assert check_schedule(schedule).violations == ()
+    assert len(schedule.stacks) == 12
