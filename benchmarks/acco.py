@@ -3,9 +3,9 @@
 python benchmarks/acco.py [--small] [--objective NAME] [--json FILE] [--chip NAME] [NETWORK ...]
 
 With hop 1, so that there is a window for every frame: the window layer by layer, the window depth-first, every layer
-of the dense streaming form by itself (fixed), and the joint search of cuts, forms and depth-first schedules. Prints
-energy, cycles and their product per frame, what is kept from frame to frame, and seconds of processor time. With
---json, what the file already holds is not run again.
+of the dense streaming form by itself with maps off chip between them (fixed), and the joint search of cuts, forms and
+depth-first schedules. Prints energy, cycles and their product per frame, what is kept from frame to frame, and seconds
+of processor time. With --json, what the file already holds is not run again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import exp, log
 from pathlib import Path
 from statistics import mean
@@ -97,7 +97,7 @@ def run(model: Path, timed: TimedModel, network: str, chip: str, way: str, objec
         options, arch = CausalOptions(), load_arch(chip)
         request = parse_step_request(objective, "each" if way == "fixed" else "auto", 1, None, 1)
         if way == "fixed":
-            schedule = compile_step(model, streaming(timed, options), arch, request)
+            schedule = compile_step(model, streaming(timed, options), arch, replace(request, on_chip=False))
         else:
             schedule = compile_joint(model, timed, options, arch, request)
         assert schedule.step is not None

@@ -48,6 +48,7 @@ class StepRequest:
     stacks:   "auto", "one", "each", or names of layers to cut after.
     frames:   over how many frames the first step's loads are shared out; deadline: as asked, empty for none.
     step_s:   what a step may take.
+    on_chip:  whether maps may wait on chip between stacks.
     """
 
     objective: Objective
@@ -55,6 +56,7 @@ class StepRequest:
     frames: int
     deadline: str = ""
     step_s: float = inf
+    on_chip: bool = True
 
     def most_cycles(self, arch: Arch) -> float:
         """Cycles that a step may take on a chip."""
@@ -207,7 +209,7 @@ def _search(
 
     def search(one: StepPricer, objective: Objective, most: float) -> StepRanges:
         tell = None if progress is None else _Teller(one, progress)
-        return best_ranges(one, objective, cuts=cuts, most_cycles=most, progress=tell)
+        return best_ranges(one, objective, cuts=cuts, most_cycles=most, progress=tell, on_chip=request.on_chip)
 
     found = search(pricer, request.objective, most_cycles)
     if found.options or most_cycles == inf:
