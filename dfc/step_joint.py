@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -18,7 +18,7 @@ from dfc.hwdsl import Arch
 from dfc.ir import Graph, Layer
 from dfc.passes.causal_plan import CausalOptions, CausalPlan, Form, Segment, plan_causal
 from dfc.passes.causal_step import Run
-from dfc.passes.stacks import cut_after
+from dfc.passes.stacks import crossing_elements, cut_after
 from dfc.scheduling.joint_search import RESERVED, FormRange, JointPath, JointSearch, Progress
 from dfc.scheduling.step_pricer import along_tiles
 
@@ -158,14 +158,16 @@ class StepForms:
         inner = [layers for layers in last if 0 < layers < len(graph.layers)]
         forced = {stack.layers[-1] + 1 for stack in cut_after(graph, self.fixed or ())}.intersection(inner)
         free = [] if self.fixed is not None else [layers for layers in inner if layers not in forced]
-        kept = [*forced, *sorted(free, key=lambda layers: (_handed(graph, layers), layers))[:most]]
+        crossing = crossing_elements(graph)
+        kept = [*forced, *sorted(free, key=lambda layers: (crossing[layers], layers))[:most]]
         return sorted({0, len(self.nodes), *(last[layers] for layers in kept)})
 
 
 def layers_before(form: Streaming, graph: Graph) -> dict[int, int]:
     """By number of nodes how many layers they have, where those come before the layers of all other nodes."""
     number = {node.name: i for i, node in enumerate(form.timed.network.nodes)}
-    spans = [_span(form, layer, number) for layer in graph.layers]
+    runs = {next(iter(op.outs.values())) for op in form.step.ops if isinstance(op, Run)}
+    spans = [_span(form, layer, number, runs) for layer in graph.layers]
     found = {0: 0, len(number): len(spans)}
     after = [*accumulate((low for low, _ in reversed(spans)), min)][::-1]
     for layers, most in enumerate(accumulate((high for _, high in spans), max), 1):
@@ -174,19 +176,12 @@ def layers_before(form: Streaming, graph: Graph) -> dict[int, int]:
     return found
 
 
-def _span(form: Streaming, layer: Layer, number: Mapping[str, int]) -> tuple[int, int]:
+def _span(form: Streaming, layer: Layer, number: Mapping[str, int], runs: Collection[str]) -> tuple[int, int]:
     """The first and the last node whose work a layer does; what belongs to none comes at the end."""
-    runs = {next(iter(op.outs.values())) for op in form.step.ops if isinstance(op, Run)}
     names = [origin.node for origin in layer.origin]
     made = [name for name in names if name in runs] or [name.removesuffix(".turns") for name in names]
     found = [number[form.step.owners[name]] for name in made if name in form.step.owners]
     return (min(found), max(found)) if found else (len(number) - 1, len(number) - 1)
-
-
-def _handed(graph: Graph, layers: int) -> int:
-    """Elements that the first layers make in a step and others read."""
-    made = (name for layer in graph.layers[:layers] for name in layer.outputs)
-    return sum(graph.made_elements(name) for name in made if max(graph.consumers[name], default=-1) >= layers)
 
 
 def _alike(mine: Graph, a: Layer, theirs: Graph, b: Layer) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import accumulate
 
 from dfc.errors import UsageError
 from dfc.ir import Axis, Graph, Interval, Kind, Layer, Role
@@ -42,6 +43,21 @@ def stands_alone(layer: Layer) -> bool:
     """Whether a layer cannot share a stack: what it reads cannot be told from what it writes."""
     computed_weights = any(o.role is Role.W and not o.constant for o in layer.inputs)
     return layer.barrier or computed_weights or layer.kind in (Kind.OPAQUE, Kind.VIEW)
+
+
+def can_be_one(layers: Sequence[Layer]) -> bool:
+    """Whether consecutive layers can be one stack."""
+    return len(layers) == 1 or not any(map(stands_alone, layers))
+
+
+def crossing_elements(graph: Graph) -> list[int]:
+    """Per number of layers, elements of all maps that the first so many make and others read: what a cut hands over."""
+    more = [0] * (len(graph.layers) + 1)
+    for i, layer in enumerate(graph.layers):
+        for tensor in layer.outputs:
+            more[i + 1] += graph.made_elements(tensor)
+            more[max(graph.consumers[tensor], default=i) + 1] -= graph.made_elements(tensor)
+    return list(accumulate(more))
 
 
 def needs_whole_map(graph: Graph, layer: Layer) -> bool:

@@ -355,7 +355,7 @@ class FittedPricer(StackPricer):
         placed = self._placed(walks, main, hopeless)
         if placed is None or isinstance(placed, Infeasible):
             return placed if placed is None else (placed, {})
-        start = {self.ladder.shared[-1]: self.off_chip_bits}
+        start = self.taken
         stay = stacked([*resident.held_buffers(high=False), *resident.buffers_of(lasting)], start)
         free = ends(stay, start)
         size = {m: memory.size_bits - reserved.get(m, 0) for m, memory in enumerate(self.arch.memories)}
@@ -399,11 +399,12 @@ class FittedPricer(StackPricer):
         return [found[at] for at in range(len(walks))]
 
     @cached_property
-    def off_chip_bits(self) -> int:
-        """Bits of all weights, and of all maps that the stacks of any schedule might hand over off chip."""
+    def taken(self) -> dict[int, int]:
+        """Bits of the memory off chip for all weights, and all maps that the stacks of any schedule might hand over."""
         graph, array = self.graph, self.arch.array
         maps = sum(t.elements for t in graph.tensors.values()) * array.output_bits
-        return maps + sum(layer.weight_elements for layer in graph.layers) * array.weight_bits
+        weights = sum(layer.weight_elements for layer in graph.layers) * array.weight_bits
+        return {self.ladder.shared[-1]: maps + weights}
 
     def weight(self, energy_pj: float, cycles: float) -> float:
         """What the way through a tile's layers is chosen by: sums, so a product is not one.

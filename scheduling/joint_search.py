@@ -20,7 +20,7 @@ from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Graph
 from dfc.passes.causal_plan import Form
-from dfc.passes.stacks import make_stack, stands_alone
+from dfc.passes.stacks import can_be_one, make_stack
 from dfc.scheduling.labels import Edge, Path, Paths, best_paths
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.partition_types import SLACK
@@ -184,13 +184,10 @@ class JointSearch:
     @property
     def sizes(self) -> list[int]:
         """Bits of every memory, off chip without what is there anyway."""
-        pricer = next(iter(self._pricers.values())).pricer
-        sizes = [memory.size_bits for memory in self.arch.memories]
-        sizes[pricer.ladder.shared[-1]] -= pricer.off_chip_bits
-        return sizes
+        return next(iter(self._pricers.values())).sizes
 
     def _fits(self, path: Path[RangeWay]) -> bool:
-        return fits_together(self.arch, [way.option for _, way in path.edges if way.option is not None])
+        return fits_together(self.sizes, [way.option for _, way in path.edges if way.option is not None])
 
     def _settled(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
         """The best way, all of it priced; the best of what is priced once that is as much as may be."""
@@ -268,5 +265,4 @@ class JointSearch:
 
 
 def _can_be_one(at: FormRange) -> bool:
-    """Whether the layers can be one stack."""
-    return len(at.layers) == 1 or not any(stands_alone(at.graph.layers[i]) for i in at.layers)
+    return can_be_one(at.graph.layers[at.layers.start : at.layers.stop])

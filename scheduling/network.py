@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.errors import RulesError
 from dfc.ir import Kind
-from dfc.passes.stacks import Stack, make_stack, stands_alone
+from dfc.passes.stacks import Stack, crossing_elements, make_stack, stands_alone
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.constraints import StackRules
 from dfc.scheduling.levels import MemoryLadder
@@ -124,7 +123,7 @@ class NetworkStacks:
         for i, layer in enumerate(self.graph.layers):
             if stands_alone(layer):
                 forced |= {i, i + 1}
-        crossing = self._crossing_elements()
+        crossing = crossing_elements(self.graph)
         found = set(forced)
         for start in range(0, layers, WINDOW):
             here = range(start, min(layers, start + WINDOW) + (layers <= start + WINDOW))
@@ -132,16 +131,6 @@ class NetworkStacks:
             others = sorted((c for c in here if c not in closed), key=lambda c: (crossing[c], c))
             found.update(others[: max(0, MOST_CUTS - len(forced.intersection(here)))])
         return sorted(found)
-
-    def _crossing_elements(self) -> list[int]:
-        """Per cut, elements of all maps that are made before it and read after it."""
-        more = [0] * (len(self.graph.layers) + 1)
-        for i, layer in enumerate(self.graph.layers):
-            for tensor in layer.outputs:
-                last = max(self.graph.consumers[tensor], default=i)
-                more[i + 1] += self.graph.tensors[tensor].elements
-                more[last + 1] -= self.graph.tensors[tensor].elements
-        return list(accumulate(more))
 
     def _handed(self, cut: int) -> str | None:
         """The map that may stay on chip over a cut: what the layer before makes, if only layers after it read it."""

@@ -78,6 +78,11 @@ class StepPricer:
         self.pricer = FittedPricer(graph, arch, cache)
         self._known: dict[object, list[StepOption] | Infeasible] = {}
 
+    @property
+    def sizes(self) -> list[int]:
+        """Bits of every memory that stacks may take."""
+        return [memory.size_bits - self.pricer.taken.get(m, 0) for m, memory in enumerate(self.arch.memories)]
+
     def options(
         self, layers: Sequence[int], reserved_bits: Mapping[int, int] | None = None, held: Held | None = None
     ) -> list[StepOption] | Infeasible:
@@ -173,7 +178,7 @@ class StepPricer:
 
     def _bits(self, buffers: Sequence[Buffer]) -> Bits:
         """Up to which bit of each memory buffers reach, from where the first may lie."""
-        start = {self.pricer.ladder.shared[-1]: self.pricer.off_chip_bits}
+        start = self.pricer.taken
         reached = ends(buffers, start)
         return tuple(reached.get(m, 0) - start.get(m, 0) for m in range(len(self.arch.memories)))
 

@@ -18,7 +18,7 @@ from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.ir import Graph
-from dfc.passes.stacks import cut_after, stands_alone
+from dfc.passes.stacks import can_be_one, crossing_elements, cut_after, stands_alone
 from dfc.scheduling.addresses import ends, stacked
 from dfc.scheduling.labels import Edge, Paths, best_paths
 from dfc.scheduling.levels import Infeasible
@@ -77,8 +77,7 @@ def best_ranges(
     graph = pricer.graph
     bounds, legal = _bounds(graph) if cuts is None else (_fixed(graph, cuts), 0)
     ranges = _Ranges(pricer, bounds, fixed=cuts is not None, on_chip=on_chip)
-    sizes = [memory.size_bits for memory in pricer.arch.memories]
-    sizes[pricer.pricer.ladder.shared[-1]] -= pricer.pricer.off_chip_bits
+    sizes = pricer.sizes
     found: Paths[_Way] | None = None
     for share, off_chip in ((0.0, False), (0.0, True), *((share, True) for share in _RESERVED)):
         ranges.price({m: int(size * share) for m, size in enumerate(sizes) if share}, progress, off_chip=off_chip)
@@ -207,7 +206,8 @@ def _bounds(graph: Graph) -> tuple[list[int], int]:
     """
     forced = set(_fixed(graph, ()))
     free = [n for n in range(1, len(graph.layers)) if n not in forced]
-    chosen = sorted(free, key=lambda n: (_handed(graph, n), n))[:MOST_CUTS]
+    crossing = crossing_elements(graph)
+    chosen = sorted(free, key=lambda n: (crossing[n], n))[:MOST_CUTS]
     return sorted({*forced, *chosen}), len(free) + len(forced) - 2
 
 
@@ -215,19 +215,12 @@ def _fixed(graph: Graph, cuts: Iterable[int]) -> list[int]:
     return [0, *(stack.layers[-1] + 1 for stack in cut_after(graph, cuts))]
 
 
-def _handed(graph: Graph, bound: int) -> int:
-    """Elements that layers before a bound make in a step and others read."""
-    last = {name: max(users, default=-1) for name, users in graph.consumers.items()}
-    made = (name for layer in graph.layers[:bound] for name in layer.outputs)
-    return sum(graph.made_elements(name) for name in made if last[name] >= bound)
-
-
 def _spans(graph: Graph, bounds: Sequence[int], *, fixed: bool) -> Iterable[tuple[int, int]]:
     """Ranges between two bounds, by their numbers, that can be a stack."""
     for first in range(len(bounds) - 1):
         for end in range(first + 1, first + 2 if fixed else len(bounds)):
             layers = graph.layers[bounds[first] : bounds[end]]
-            if len(layers) == 1 or not any(map(stands_alone, layers)):
+            if can_be_one(layers):
                 yield first, end
 
 
@@ -238,7 +231,7 @@ def placed_together(pricer: StepPricer, options: Sequence[StepOption]) -> list[S
     A map that one stack makes and the next reads on chip lies where the reader has it.
     """
     memories = range(len(pricer.arch.memories))
-    start = {pricer.pricer.ladder.shared[-1]: pricer.pricer.off_chip_bits}
+    start = pricer.pricer.taken
     own = [[b for b in option.cost.stay if b.steps and not _made_here(option, b)] for option in options]
     lasting = stacked((b for buffers in own for b in buffers), start)
     top = ends(lasting, start)

@@ -40,11 +40,14 @@ class StepOption:
         return self.energy_pj + self.first_energy_pj / steps, self.latency_cycles + self.first_cycles / steps
 
 
-def fits_together(arch: Arch, options: Sequence[StepOption]) -> bool:
-    """Whether stacks can run one after the other in every step: all that is resident, and the most that is not."""
-    for m, memory in enumerate(arch.memories):
+def fits_together(size_bits: Sequence[int], options: Sequence[StepOption]) -> bool:
+    """Whether stacks can run one after the other in every step: all that is resident, and the most that is not.
+
+    size_bits: per memory.
+    """
+    for m, bits in enumerate(size_bits):
         resident = sum(option.resident_bits[m] for option in options)
-        if resident + max((option.transient_bits[m] for option in options), default=0) > memory.size_bits:
+        if resident + max((option.transient_bits[m] for option in options), default=0) > bits:
             return False
     return True
 

@@ -103,7 +103,7 @@ def every(places: int, forms: Sequence[Form], found: Priced, arch: Arch) -> Iter
             for each in product(forms, repeat=len(ranges)):
                 sets = [found.get((*r, form), []) for r, form in zip(ranges, each, strict=True)]
                 for options in product(*sets):
-                    if fits_together(arch, options):
+                    if fits_together([m.size_bits for m in arch.memories], options):
                         yield sum(o.energy_pj for o in options), sum(o.latency_cycles for o in options)
 
 
@@ -123,7 +123,7 @@ def test_as_good_as_all_ways_tried(name: str, windows: int, kib: int, objective:
     least = min(objective.of(*one) for one in all_costs)
     assert objective.of(best.energy_pj, best.latency_cycles) == pytest.approx(least, rel=1e-12)
     assert [way.form for way in best.ways] == chosen
-    assert fits_together(forms.turned, [way.option for way in best.ways if way.option])
+    assert fits_together([m.size_bits for m in forms.turned.memories], [way.option for way in best.ways if way.option])
 
 
 def some(options: Sequence[StepOption], scarce: Sequence[int]) -> list[StepOption]:
@@ -170,7 +170,7 @@ def test_six_layers_against_all_ways() -> None:
         least = least_of_all(edges, forms.places, sizes, objective)
         assert objective.of(path.energy_pj, path.latency_cycles) == pytest.approx(least, rel=1e-9)
     alone = [min((o for o in edge.ways), key=lambda o: o.energy_pj) for edge in edges if edge.head == edge.tail + 1]
-    assert not fits_together(arch, alone)  # else room would not matter
+    assert not fits_together(sizes, alone)  # else room would not matter
 
 
 @pytest.mark.parametrize(

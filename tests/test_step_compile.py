@@ -252,11 +252,15 @@ def test_the_best_of_all_sequences() -> None:
     tight = replace(arch, memories=tuple(replace(m, size_bits=small.get(m.name, m.size_bits)) for m in arch.memories))
     for chip in (arch, tight):
         pricer = StepPricer(graph, chip, MappingCache(chip, Objective.ENERGY, EXACT))
-        fitting = [_sums(s) for s in sequences(pricer, len(layers)) if fits_together(chip, s)]
+        fitting = [
+            _sums(s) for s in sequences(pricer, len(layers)) if fits_together([m.size_bits for m in chip.memories], s)
+        ]
         for objective in Objective:
             least = min(objective.of(*sums) for sums in fitting)
             found = best_ranges(pricer, objective)
-            assert found.complete and fits_together(chip, placed_together(pricer, found.options))
+            assert found.complete and fits_together(
+                [m.size_bits for m in chip.memories], placed_together(pricer, found.options)
+            )
             ours = objective.of(*_sums(found.options))
             assert ours <= least * (1 + 1e-9)  # less where more room is reserved
             assert chip is tight or ours == pytest.approx(least)

@@ -102,7 +102,7 @@ def test_a_step_costs_what_a_row_of_a_long_recording_costs(pricer: StepPricer, m
 def test_options_have_room(pricer: StepPricer) -> None:
     sizes = [memory.size_bits for memory in pricer.arch.memories]
     for option in options(pricer, range(3, 5)):
-        assert fits_together(pricer.arch, [option])
+        assert fits_together(pricer.sizes, [option])
         stay = [b for b in option.cost.stay if b.steps]
         for m, size in enumerate(sizes[:-1]):
             own = [b for b in stay if b.memory == m]
