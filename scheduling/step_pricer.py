@@ -26,7 +26,7 @@ from dfc.scheduling.parts import line_buffers
 from dfc.scheduling.placement import Buffer, Held, Resident
 from dfc.scheduling.search import halvings
 from dfc.scheduling.step_lasting import ways_to_stay
-from dfc.scheduling.step_types import Bits, StepOption, undominated
+from dfc.scheduling.step_types import Bits, StepOption, useful_options
 
 #: what takes less than this part of each memory leaves room enough to others
 _LITTLE = 8
@@ -109,7 +109,7 @@ class StepPricer:
                 else:
                     found.append(option)
             assert found or why is not None
-            self._known[key] = undominated(found, self.arch) if why is None or found else why
+            self._known[key] = useful_options(found, self.arch) if why is None or found else why
         return self._known[key]
 
     def _priced(

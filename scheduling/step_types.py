@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+
+import numpy as np
 
 from dfc.hwdsl.arch import Arch
 from dfc.scheduling.engine import StackCost
+from dfc.scheduling.label_bounds import undominated
 
 #: into how many parts a memory is divided where the room that options take is compared
 _PARTS = 64
@@ -35,10 +37,6 @@ class StepOption:
     transient_bits: Bits
     cost: StackCost
 
-    def amortised(self, steps: int) -> tuple[float, float]:
-        """Energy (pJ) and cycles per step over so many steps from the first on."""
-        return self.energy_pj + self.first_energy_pj / steps, self.latency_cycles + self.first_cycles / steps
-
 
 def fits_together(size_bits: Sequence[int], options: Sequence[StepOption]) -> bool:
     """Whether stacks can run one after the other in every step: all that is resident, and the most that is not.
@@ -52,7 +50,7 @@ def fits_together(size_bits: Sequence[int], options: Sequence[StepOption]) -> bo
     return True
 
 
-def undominated(options: Sequence[StepOption], arch: Arch) -> list[StepOption]:
+def useful_options(options: Sequence[StepOption], arch: Arch) -> list[StepOption]:
     """The options that no other is as good as in all respects, by rising energy; of equal ones the first.
 
     Room is compared in parts of each memory: what takes less than one of them more is not worse for it.
@@ -64,8 +62,6 @@ def undominated(options: Sequence[StepOption], arch: Arch) -> list[StepOption]:
         parts = (-(-bits // grain) for bits, grain in room)
         return (option.energy_pj, option.latency_cycles, option.first_energy_pj, option.first_cycles, *parts)
 
-    kept: list[tuple[tuple[float, ...], StepOption]] = []
-    for mine, option in sorted(((measures(option), option) for option in options), key=itemgetter(0)):
-        if not any(all(a <= b for a, b in zip(other, mine, strict=True)) for other, _ in kept):
-            kept.append((mine, option))
-    return [option for _, option in kept]
+    table = np.array([measures(option) for option in options])
+    order = np.lexsort(table.T[::-1])
+    return [options[i] for i in order[undominated(table[order])]]
