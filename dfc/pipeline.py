@@ -120,10 +120,19 @@ def choose_stacks(graph: Graph, request: Request, pricer: StackPricer) -> list[S
         return cut_after(graph, [])
     if request.stacks == "auto":
         return pricer.automatic_stacks(cut_whole_maps=request.policy.cut_whole_maps)
-    names = [name.strip() for name in request.stacks.split(",") if name.strip()]
+    return cut_after(graph, named_cuts(graph, request.stacks))
+
+
+def named_cuts(graph: Graph, stacks: str) -> list[int]:
+    """The layers after which the user wants cuts, by their names with commas between.
+
+    Raises:
+        UsageError: CLI004, CLI010.
+    """
+    names = [name.strip() for name in stacks.split(",") if name.strip()]
     if not names:
         raise UsageError("CLI004", "no layer is named", place="--stacks", hint="auto, one, each, or names to cut after")
-    return cut_after(graph, find_layers(graph, names))
+    return find_layers(graph, names)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,18 @@ class Request:
         return StackChoice(self.tile, self.overlaps, self.orders, mixed=len(self.overlaps) > 1 and self.policy.fits)
 
 
+def parse_objective(objective: str) -> Objective:
+    """What is to be least.
+
+    Raises:
+        UsageError: CLI001.
+    """
+    if objective not in list(Objective):
+        hint = "one of energy, latency, edp"
+        raise UsageError("CLI001", f"unknown objective {objective!r}", place="--objective", hint=hint)
+    return Objective(objective)
+
+
 def parse_request(
     objective: str,
     overlap: str,
@@ -57,10 +69,7 @@ def parse_request(
             baselines.
     """
     policy = _policy(model, order, reproduce)
-    if objective not in list(Objective):
-        raise UsageError(
-            "CLI001", f"unknown objective {objective!r}", place="--objective", hint="one of energy, latency, edp"
-        )
+    goal = parse_objective(objective)
     if overlap != "auto" and overlap not in list(Overlap):
         known = ", ".join(["auto", *Overlap])
         raise UsageError("CLI002", f"unknown overlap mode {overlap!r}", place="--overlap", hint=f"one of {known}")
@@ -84,7 +93,7 @@ def parse_request(
             "CLI070", f"no baselines are called {baselines!r}", place="--baselines", hint=f"one of {known}"
         )
     return Request(
-        Objective(objective),
+        goal,
         OVERLAPS if overlap == "auto" else (Overlap(overlap),),
         size,
         stacks,

@@ -21,8 +21,8 @@ from dfc.frontend.timed import TimedModel
 from dfc.hwdsl import Arch
 from dfc.ir import Graph
 from dfc.passes.causal_plan import CausalOptions, Form
-from dfc.passes.stacks import find_layers
-from dfc.pipeline import ProgressEvent, check_schedule_sums, model_info
+from dfc.pipeline import ProgressEvent, check_schedule_sums, model_info, named_cuts
+from dfc.request import parse_objective
 from dfc.scheduling.assemble import Assembler, Tally, proof_note
 from dfc.scheduling.joint_search import FormRange
 from dfc.scheduling.step_pricer import StepPricer, along_tiles
@@ -82,6 +82,12 @@ def compile_joint(
     """
     dense = streaming(timed, options)
     graph, _ = along_tiles(dense.resident(), arch)
+    teller = None if progress is None else _Teller(progress)
+
+    def tell(at: FormRange, form: Form, cache: MappingCache) -> None:
+        if teller:
+            teller.tell(at, form.value, cache)
+
     found = joint(
         timed,
         options,
@@ -90,7 +96,7 @@ def compile_joint(
         store=store,
         most_cycles=request.most_cycles(arch),
         cuts=_cuts(graph, request.stacks),
-        progress=None if progress is None else _FormTeller(progress),
+        progress=tell,
     )
     schedule = compile_step(model, dense, arch, request, progress, store)
     if any(way.form is not Form.DENSE for way in found.path.ways):
@@ -115,13 +121,11 @@ def parse_step_request(objective: str, stacks: str, frames: int, deadline: str |
     Raises:
         UsageError: CLI001 the objective, CLI105 frames or deadline.
     """
-    if objective not in list(Objective):
-        hint = "one of energy, latency, edp"
-        raise UsageError("CLI001", f"unknown objective {objective!r}", place="--objective", hint=hint)
+    goal = parse_objective(objective)
     if not 1 <= frames <= MOST_FRAMES:
         message = f"costs cannot be shared out over {frames:,} frames"
         raise UsageError("CLI105", message, place="--frames", hint=f"from 1 to {MOST_FRAMES:,}")
-    found = StepRequest(Objective(objective), stacks, frames)
+    found = StepRequest(goal, stacks, frames)
     if deadline is None:
         return found
     match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(fps|s|ms|us)", deadline.strip())
@@ -208,7 +212,12 @@ def _search(
     pricer = StepPricer(graph, arch, MappingCache(arch, request.objective, EXACT, store))
 
     def search(one: StepPricer, objective: Objective, most: float) -> StepRanges:
-        tell = None if progress is None else _Teller(one, progress)
+        teller = None if progress is None else _Teller(progress)
+
+        def tell(first: int, end: int) -> None:
+            if teller:
+                teller.tell(FormRange(one.graph, range(first, end)), "in every step", one.pricer.cache)
+
         return best_ranges(one, objective, cuts=cuts, most_cycles=most, progress=tell, on_chip=request.on_chip)
 
     found = search(pricer, request.objective, most_cycles)
@@ -228,43 +237,23 @@ def _cuts(graph: Graph, stacks: str) -> list[int] | None:
         return None
     if stacks in ("one", "each"):
         return list(range(len(graph.layers))) if stacks == "each" else []
-    names = [name.strip() for name in stacks.split(",") if name.strip()]
-    if not names:
-        hint = "auto, one, each, or names to cut after"
-        raise UsageError("CLI004", "no layer is named", place="--stacks", hint=hint)
-    return find_layers(graph, names)
+    return named_cuts(graph, stacks)
 
 
 class _Teller:
     """Tells the progress of a search of ranges."""
 
-    def __init__(self, pricer: StepPricer, progress: Progress) -> None:
-        self.pricer = pricer
-        self.progress = progress
-        self.done = 0
-
-    def __call__(self, first: int, end: int) -> None:
-        self.done += 1
-        layers = self.pricer.graph.layers
-        names = tuple(layer.name for layer in layers[first:end])
-        cache = self.pricer.pricer.cache
-        counts = (self.done, None, None, cache.solved, cache.recalled)
-        self.progress(ProgressEvent(first, len(layers), names, "in every step", *counts))
-
-
-class _FormTeller:
-    """Tells the progress of a search of ranges and their forms."""
-
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.done = 0
 
-    def __call__(self, at: FormRange, form: Form, cache: MappingCache) -> None:
+    def tell(self, at: FormRange, how: str, cache: MappingCache) -> None:
+        """That a range is priced."""
         self.done += 1
         layers = at.graph.layers
         names = tuple(layers[i].name for i in at.layers)
         counts = (self.done, None, None, cache.solved, cache.recalled)
-        self.progress(ProgressEvent(at.layers[0], len(layers), names, form.value, *counts))
+        self.progress(ProgressEvent(at.layers[0], len(layers), names, how, *counts))
 
 
 def _step(
