@@ -40,6 +40,8 @@ _GRID_EFFORT = 300
 _UNROLLED = 3
 #: pricing a plan takes as long as so many looks
 _PRICE = 3
+#: an order of tiles whose best costs so many times the best of the mode is not refined
+_ASIDE = 1.05
 #: tiles, the best of other modes, from which each further mode begins
 _SEEDS = 4
 #: plans that are priced, the best by their estimates
@@ -377,23 +379,30 @@ class StackSearch:
         return sorted([*self._best_looks(objective, overlap), *ruled_out], key=lambda c: score(c, objective))
 
     def _look_around(self, overlap: Overlap, objective: Objective) -> None:
-        """From the mode's best tile to neighbouring sizes, in each order, for as long as one is better."""
-        xs, ys = (halvings(n) for n in self.whole)
+        """From the mode's best tiles to neighbouring sizes, in each order, for as long as one is better."""
         for look in self._ranked(objective, overlap)[:_TURNED]:
             if any(overlap.keeps) and look.tile[0] < self.whole[0] and look.tile[1] < self.whole[1]:
                 for order in self.orders[1:]:
                     self._look(look.tile, overlap, order)
-        while looks := self._ranked(objective, overlap):
+        for order in dict.fromkeys(look.order for look in self._ranked(objective, overlap)):
+            self._look_downhill(overlap, order, objective)
+
+    def _look_downhill(self, overlap: Overlap, order: Order, objective: Objective) -> None:
+        """Look around the best tile of a mode and an order until it is the best there, unless others are ahead."""
+        xs, ys = (halvings(n) for n in self.whole)
+        while looks := [look for look in self._ranked(objective, overlap) if look.order is order]:
             best = looks[0]
             overall = self._best_looks(objective)
             if overall and score(best, objective) > _BEHIND * score(overall[0], objective):
                 return  # this mode is far behind: not worth refining
+            if score(best, objective) > _ASIDE * score(self._ranked(objective, overlap)[0], objective):
+                return  # orders differ by little: this one will not make up for so much
             i, j = xs.index(best.tile[0]), ys.index(best.tile[1])
             around = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
             for a, b in around:
                 if 0 <= a < len(xs) and 0 <= b < len(ys):
-                    self._look((xs[a], ys[b]), overlap, best.order)
-            if self._ranked(objective, overlap)[0] is best:
+                    self._look((xs[a], ys[b]), overlap, order)
+            if next(look for look in self._ranked(objective, overlap) if look.order is order) is best:
                 return
 
     def unroll(self, overlaps: Sequence[Overlap], tile: tuple[int, int] | None, objective: Objective) -> None:
