@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dfc._version import __version__
 from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.mapping_rules import MappingRules
 from dfc.backend_cost.mapping_store import MappingStore
 from dfc.backend_cost.rules_conflict import check_rules, idle_rules
@@ -47,6 +48,9 @@ from dfc.scheduling.partition_types import Limit
 from dfc.scheduling.placement import Held
 from dfc.scheduling.search import Candidate, StackSearch, best_combination, score
 from dfc.units import at_most_percent
+
+#: a stack that is beyond its limit by more than this share keeps its weights in the first memories that will do
+_SHARED = 0.02
 
 Bindings = Mapping[str, int]
 InputShapes = Mapping[str | None, tuple[int, ...]]
@@ -202,24 +206,44 @@ class _Search:
         number = [stack.layers[0] <= search.stack.layers[0] for stack in self.first].count(True) - 1
         self.progress(ProgressEvent(number, len(self.first), names, what, *counts))
 
-    def run(self) -> list[_Chosen]:
-        """Whole-map tiles first, so that there always is a schedule; then what is left open."""
-        for stack in self.first:  # Ctrl-C here leaves no schedule to keep
-            search = self._make(stack, {})
-            search.price(search.whole, self.choice(stack).overlaps[0])
-        chosen = self._sequence()
+    def run(self, other: _Search | None = None) -> list[_Chosen]:
+        """Whole-map tiles first, so that there always is a schedule; then what is left open.
+
+        ``other``: a search with another objective, whose stacks are tried first.
+        """
+        self._price_whole()
+        chosen = self._sequence(other)
         if self.request.spatial is Spatial.SEARCH and self.complete:
             chosen = self._unrolled(chosen)
         if self.request.policy.fits and self.complete:
             chosen = self._shared_out(chosen)
         return chosen
 
-    def _sequence(self) -> list[_Chosen]:
+    def _price_whole(self) -> None:
+        for stack in self.first:  # Ctrl-C here leaves no schedule to keep
+            search = self._make(stack, {})
+            search.price(search.whole, self.choice(stack).overlaps[0])
+
+    def ends(self) -> list[tuple[int, int, int, int]]:
+        """Cuts and places of the best sequence's stacks; none where nothing fits, or Ctrl-C came first."""
+        self._price_whole()
+        self.found = search_network(self._stacks(), self.request.objective)
+        self.complete = not self.found.interrupted
+        return [(one.start, one.end, one.place_in, one.place_out) for one in self.found.sequence.stacks]
+
+    def _sequence(self, other: _Search | None) -> list[_Chosen]:
         stacks = self._stacks()
         stacks.check_places()
-        self.found = search_network(stacks, self.request.objective)
-        self.complete = not self.found.interrupted
-        if self.found.sequence.stacks:
+        try:
+            known = other.ends() if other else []
+            self.complete = other is None or other.complete
+        except KeyboardInterrupt:
+            known, self.complete = [], False
+        stacks.also = known
+        if self.complete:
+            self.found = search_network(stacks, self.request.objective)
+            self.complete = not self.found.interrupted
+        if self.found and self.found.sequence.stacks:
             runs = [stack.option.payload for stack in self.found.sequence.stacks]
             return [
                 _Chosen(run.search, run.candidate, held)
@@ -259,7 +283,13 @@ class _Search:
             search.follow(twin, self.request.objective)
         else:
             search.explore(choice.overlaps, choice.tile, self.request.objective, limit, mixed=choice.mixed)
-        return self.choices(search)
+        found = self.choices(search)
+        if found and self.request.policy.fits and self.request.spatial is Spatial.PREFER:
+            best = min(found, key=lambda c: score(c, self.request.objective))
+            hoped = (1 - _SHARED) * best.energy_pj, (1 - _SHARED) * best.latency_cycles
+            if (limit is None or limit.allows(*hoped)) and search.share_out([best], self.request.objective):
+                return self.choices(search)
+        return found
 
     def _unrolled(self, chosen: list[_Chosen]) -> list[_Chosen]:
         """The same stacks with the spatial unrolling searched."""
@@ -435,7 +465,7 @@ def schedule_graph(
     if request.stacks != "auto":
         wanted.check_sequence(graph, stacks, request.stacks)
     search = _Search(pricer, wanted.arranged(graph, stacks), request, wanted, progress)
-    chosen = search.run()
+    chosen = search.run(_least_energy(search, store))
     priced: list[StackCost] = []
     for one in chosen:
         priced.append(one.search.cost(one.candidate, one.held))
@@ -445,6 +475,21 @@ def schedule_graph(
         schedule = replace(schedule, notes=(*schedule.notes, *misfit_notes(schedule, arch)))
     report = partial(search.report, chosen[-1].search)
     return add_baselines(schedule, pricer, request.policy, request.objective, request.baselines, report)
+
+
+def _least_energy(search: _Search, store: MappingStore | None) -> _Search | None:
+    """For other objectives, a search for energy, whose sequence of stacks is a good one to begin with.
+
+    Bounds in energy rule out far more than those in time: without it, the effort may end far from the best product.
+    None where there is nothing to choose.
+    """
+    request, first = search.request, search.pricer
+    if request.objective is Objective.ENERGY or request.stacks != "auto" or not request.policy.fits:
+        return None
+    cache = MappingCache(first.arch, Objective.ENERGY, request.model, store)
+    pricer = request.policy.pricer(first.graph, first.arch, cache, first.rules)
+    asked = replace(request, objective=Objective.ENERGY)
+    return _Search(pricer, search.first, asked, search.rules, search.progress)
 
 
 def _assemble(

@@ -5,19 +5,22 @@ the edge of the array for it: that depends on how many lanes work side by side, 
 is taken, and only positions are counted whose windows lie inside of their maps. Each output is written to some memory
 once; what enters and leaves the stack crosses the edge of the chip once. Weights that have no room on chip come again
 with every tile that computes something of their layers.
+
+Operations take no less time than on all lanes that the loops fill, and in the exact model no less than the ports at the
+edge of the chip need for what crosses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from itertools import product
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
 from dfc.backend_cost.cost_model import CostModel
-from dfc.backend_cost.nest import Borders, make_nest, window_extent
+from dfc.backend_cost.nest import Borders, Nest, make_nest, window_extent
 from dfc.backend_cost.tables import build_tables
 from dfc.hwdsl.arch import Arch
 from dfc.ir import N_DIMS, OUTPUT_DIM, Axis, AxisMap, Graph, Interval, Kind, Layer, Role, Source
@@ -46,6 +49,7 @@ class LayerBounds:
         self._stacks: dict[tuple[tuple[int, ...], frozenset[str]], tuple[float, float]] = {}
         self._constants: dict[int, int] = {}
         self._positions: dict[int, tuple[float, float, float]] = {}
+        self._cycles: dict[int, float] = {}
         #: what is counted at least of each bit that crosses a boundary; fractions of lanes are rounded
         self.counted = 1.0 if model.whole_lanes else _ROUNDED
 
@@ -60,13 +64,26 @@ class LayerBounds:
         return extents[Axis.X] * extents[Axis.Y]
 
     def position_cycles(self, index: int) -> float:
-        """Cycles of a position if all lanes of the array were busy."""
-        layer = self.graph.layers[index]
-        return prod(layer.sizes) / max(1, self.map_positions(index)) / self.arch.array.units
+        """Cycles of a position of a layer's output, at least: with all lanes that its loops fill."""
+        found = self._cycles.get(index)
+        if found is None:
+            found = self._cycles[index] = self._fewest_cycles(self.graph.layers[index], index)
+        return found
 
     def layer_cycles(self, index: int) -> float:
-        """Cycles of the whole layer if all lanes of the array were busy."""
+        """Cycles of the whole layer, at least: with all lanes that its loops fill."""
         return self.position_cycles(index) * self.map_positions(index)
+
+    def _fewest_cycles(self, layer: Layer, index: int) -> float:
+        """Per position, over all numbers of lanes along X and Y: more positions only repeat one of these."""
+        busy = prod(layer.sizes) / max(1, self.map_positions(index)) / self.arch.array.units
+        if layer.kind in (Kind.OPAQUE, Kind.VIEW) or layer.barrier or self.any_lanes:
+            return busy
+        lanes = self._lanes(layer)
+        if prod(lanes.values()) > _MOST_LANES:
+            return busy
+        per_position = (nest.cycles / positions for nest, positions in self._nests(layer, lanes))
+        return max(busy, min(per_position))
 
     @cached_property
     def write_pj(self) -> float:
@@ -106,26 +123,34 @@ class LayerBounds:
 
         Where the model counts fractions of lanes, 9 positions on 4 lanes are 3 steps of 3: then, over all tiles.
         """
-        lanes = dict.fromkeys((Axis.Y, Axis.X), 1)
+        lanes = self._lanes(layer)
+        if not self.model.whole_lanes:
+            lanes = {axis: layer.sizes[OUTPUT_DIM[axis]] if n > 1 else 1 for axis, n in lanes.items()}
+        if prod(lanes.values()) > _MOST_LANES:
+            return 0.0
+        least = inf
+        for nest, positions in self._nests(layer, lanes):
+            tables = build_tables(nest, self.arch, np.ones((1, N_DIMS)), self.model)
+            least = min(least, sum(table.fixed_pj for table in tables.operands) / positions)
+        return float(least)
+
+    def _lanes(self, layer: Layer) -> dict[Axis, int]:
+        """The most lanes that a layer's output positions can have along Y and X."""
+        lanes: dict[Axis, int] = {Axis.Y: 1, Axis.X: 1}
         for unroll in self.arch.unrolls.get(layer.kind, ()):
             for axis in lanes:
                 if unroll.loop is OUTPUT_DIM[axis]:
                     size = next(d.size for d in self.arch.array.dims if d.name == unroll.array_dim)
                     lanes[axis] *= min(size, unroll.size or size)
-        if not self.model.whole_lanes:
-            lanes = {axis: layer.sizes[OUTPUT_DIM[axis]] if n > 1 else 1 for axis, n in lanes.items()}
-        if prod(lanes.values()) > _MOST_LANES:
-            return 0.0
+        return lanes
+
+    def _nests(self, layer: Layer, lanes: Mapping[Axis, int]) -> Iterator[tuple[Nest, int]]:
+        """The nests of up to so many lanes of output positions along Y and X, and how many positions each makes."""
         t = self.graph.tensors[layer.output].spatial[Axis.T]
         levels = {role: len(path) for role, path in self.arch.paths.items()}
-        least = np.inf
         for y, x in product(range(1, lanes[Axis.Y] + 1), range(1, lanes[Axis.X] + 1)):
             extents = (t, y * layer.phases[Axis.Y], x * layer.phases[Axis.X])
-            nest = make_nest(layer, extents, self.arch, levels, Borders())
-            tables = build_tables(nest, self.arch, np.ones((1, N_DIMS)), self.model)
-            found = sum(table.fixed_pj for table in tables.operands) / (extents[Axis.Y] * extents[Axis.X])
-            least = min(least, found)
-        return float(least)
+            yield make_nest(layer, extents, self.arch, levels, Borders()), extents[Axis.Y] * extents[Axis.X]
 
     def _inside(self, layer: Layer) -> float:
         """Positions of the output whose windows meet no padding."""
@@ -160,16 +185,20 @@ class LayerBounds:
         layers = [self.graph.layers[i] for i in stack.layers]
         if layers[0].kind in (Kind.OPAQUE, Kind.VIEW):
             return 0.0, 0.0
-        array = self.arch.array
-        weights = sum(layer.weight_elements for layer in layers) * array.weight_bits
-        arriving = weights + sum(self._needed_bits(t, stack) for t in stack.inputs if t not in held)
-        leaving = {t for t in stack.outputs if t not in held}
-        within = [layer.output for layer in layers if layer.output not in leaving]
+        arriving, leaving = self._crossing_bits(stack, held)
+        gone = {t for t in stack.outputs if t not in held}
+        within = [layer.output for layer in layers if layer.output not in gone]
         energy = sum(map(self.layer_pj, stack.layers))
-        energy += sum(self._map_bits(t, array.output_bits) for t in within) * self.write_pj
-        energy += self.off_chip_pj(arriving, inwards=True)
-        energy += self.off_chip_pj(sum(self._map_bits(t, array.output_bits) for t in leaving), inwards=False)
-        return energy, sum(map(self.layer_cycles, stack.layers))
+        energy += sum(self._map_bits(t, self.arch.array.output_bits) for t in within) * self.write_pj
+        energy += self.off_chip_pj(arriving, inwards=True) + self.off_chip_pj(leaving, inwards=False)
+        return energy, max(sum(map(self.layer_cycles, stack.layers)), self.off_chip_cycles(arriving, leaving))
+
+    def _crossing_bits(self, stack: Stack, held: Collection[str]) -> tuple[int, int]:
+        """Bits that come from off chip at least, and bits that go there."""
+        array = self.arch.array
+        weights = sum(self.graph.layers[i].weight_elements for i in stack.layers) * array.weight_bits
+        arriving = weights + sum(self._needed_bits(t, stack) for t in stack.inputs if t not in held)
+        return arriving, sum(self._map_bits(t, array.output_bits) for t in stack.outputs if t not in held)
 
     def _streamed_bits(self, layers: Iterable[int]) -> int:
         """Bits of constants that have no room on chip, all together: each tile that needs them fetches as many."""
@@ -221,16 +250,33 @@ class LayerBounds:
             return self.counted * bits / top.read_bits_per_cycle * top.read_pj
         return self.counted * bits / top.write_bits_per_cycle * top.write_pj
 
+    def off_chip_cycles(self, arriving_bits: int, leaving_bits: int) -> float:
+        """Cycles in which the ports at the edge of the chip pass on so much, all of them together.
+
+        Nothing where the model does not play transfers: there some are hidden behind others on the same port.
+        """
+        if not self.model.played:
+            return 0.0
+        top = self.arch.memories[self.arch.paths[Role.O][-1]]
+        read, written = arriving_bits / top.read_bits_per_cycle, leaving_bits / top.write_bits_per_cycle
+        readers, writers = (sum(way in port.kind for port in top.ports) for way in "rw")
+        return max(read / readers, written / writers, (read + written) / len(top.ports))
+
     def plan_bound(self, plan: DepthFirstPlan, held: Collection[str]) -> tuple[float, float]:
         """The same for a plan of a stack, with the positions that it computes or fetches again."""
-        energy, cycles = self.stack_bound(plan.stack, held)
+        energy, _ = self.stack_bound(plan.stack, held)
+        if self.graph.layers[plan.stack.layers[0]].kind in (Kind.OPAQUE, Kind.VIEW):
+            return energy, 0.0
+        cycles = sum(map(self.layer_cycles, plan.stack.layers))
         for index in plan.stack.layers:
             again = plan.computed[self.graph.layers[index].output] - self.map_positions(index)
             energy += self._of(index)[1] * again
             cycles += self.position_cycles(index) * again
         streamed = self._streamed_by(plan) - self._streamed_bits(plan.stack.layers)
-        again_bits = sum(self._refetched_bits(t, plan) for t in plan.stack.inputs if t not in held)
-        return energy + self.off_chip_pj(max(0, streamed) + again_bits, inwards=True), cycles
+        again_bits = max(0, streamed) + sum(self._refetched_bits(t, plan) for t in plan.stack.inputs if t not in held)
+        arriving, leaving = self._crossing_bits(plan.stack, held)
+        edge = self.off_chip_cycles(arriving + again_bits, leaving)
+        return energy + self.off_chip_pj(again_bits, inwards=True), max(cycles, edge)
 
     def _streamed_by(self, plan: DepthFirstPlan) -> int:
         """Bits of constants that all tiles together fetch beyond what has room on chip."""

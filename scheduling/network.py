@@ -105,6 +105,8 @@ class NetworkStacks:
         self.hand_over = hand_over
         self.fixed = fixed
         self.first = first
+        #: stacks that are priced after the first sequence, as :attr:`begin` has them
+        self.also: Sequence[tuple[int, int, int, int]] = ()
         self.rules = rules or StackRules()
         self.cuts = self._cuts(first)
         self.recall = recall
@@ -249,7 +251,7 @@ class NetworkStacks:
         held = self._held(*key)
         assert held is not None
         stack = self._stack(start, end)
-        known = key in self.begin
+        known = key in self.begin or key in self.also
         search = self.make(stack, held)
         alike = self.recall and stack.layers not in self.rules.blocks
         shape = structure(self.graph, stack, held) if alike else (stack.layers, tuple(held.items()))
@@ -277,7 +279,9 @@ def search_network(stacks: NetworkStacks, objective: Objective, most: int | None
     """
     if most is None:
         most = MOST_EFFORT * -(-len(stacks.graph.layers) // WINDOW)
-    found = best_sequence(len(stacks.cuts) - 1, stacks, objective, stacks.begin, most=most, effort=stacks.effort)
+    found = best_sequence(
+        len(stacks.cuts) - 1, stacks, objective, [*stacks.begin, *stacks.also], most=most, effort=stacks.effort
+    )
     legal = len(stacks.graph.layers) - 1 - len(stacks.rules.never)
     return Found(found, legal, tried=len(stacks.cuts) - 2)
 

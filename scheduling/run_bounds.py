@@ -60,7 +60,7 @@ class RunBounds:
             leaving, within = leaving - last, within + last
         energy = found.energy_pj + within * self.bounds.write_pj
         energy += self.bounds.off_chip_pj(arriving, inwards=True) + self.bounds.off_chip_pj(leaving, inwards=False)
-        return energy, found.cycles
+        return energy, max(found.cycles, self.bounds.off_chip_cycles(arriving, leaving))
 
     def _bits(self, tensor: str) -> int:
         return self.graph.tensors[tensor].elements * self.bounds.arch.array.output_bits

@@ -31,7 +31,8 @@ class StepBounds(LayerBounds):
         weights_pj, weights_cycles = self._weights(sum(map(self._constant_bits, layers)))
         energy += weights_pj
         energy += self.off_chip_pj(arriving, inwards=True) + self.off_chip_pj(leaving, inwards=False)
-        return energy, max(weights_cycles, sum(map(self.layer_cycles, layers)))
+        edge = self.off_chip_cycles(arriving, leaving)
+        return energy, max(weights_cycles, edge, sum(map(self.layer_cycles, layers)))
 
     def _weights(self, bits: int) -> tuple[float, float]:
         """Energy and cycles that it takes at least to bring weights to the array: lower memories are full of them, and
