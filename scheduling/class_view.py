@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from dfc.backend_cost.cost_model import CostModel
-from dfc.backend_cost.nest import Borders
+from dfc.backend_cost.nest import Borders, Nest
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Graph, Layer, Role
 from dfc.passes.tiles import DepthFirstPlan, TileClass
 from dfc.scheduling.engine import borders_of
 from dfc.scheduling.levels import MapSizes
-from dfc.scheduling.nest_floor import LearntFloor
+from dfc.scheduling.nest_floor import LearntFloor, Levels
 from dfc.scheduling.parts import ReadParts, TileParts
 from dfc.scheduling.placement import Held
+
+if TYPE_CHECKING:
+    from dfc.scheduling.class_paths import StepFloor
+    from dfc.scheduling.class_walk import Moves
 
 
 class ClassView:
@@ -40,6 +45,11 @@ class ClassView:
         #: what mappings cost at least, by layer, and how many memories operands use, by memories: filled by who asks
         self.floors: dict[int, LearntFloor] = {}
         self.levels: dict[tuple[int, int, int | None], dict[Role, int]] = {}
+        #: nests of layers by memories and idle lanes, and what is copied around layers, alike
+        self.nests: dict[tuple[int, Levels, frozenset[str]], Nest] = {}
+        self.moves: dict[Hashable, Moves] = {}
+        #: what layers cost at least without their mappings, by memories
+        self.copies: dict[Hashable, dict[tuple[int, int], StepFloor]] = {}
 
     def _maps(self) -> Iterator[str]:
         yield from self.stack.inputs
@@ -101,6 +111,45 @@ class ClassView:
             if self.choices[index]:
                 found[index] = [t for t in self.reads[index] if t not in known]
                 known |= {*found[index], self.graph.layers[index].output}
+        return found
+
+    @cached_property
+    def homes(self) -> dict[str, set[int]]:
+        """The memories in which each map may lie."""
+        found = {t: {self.held[t].memory} for t in self.stack.inputs if t in self.held}
+        for index, choices in self.choices.items():
+            if choices:
+                found |= {t: {i for i, _ in choices} for t in self.arriving[index]}
+                found[self.graph.layers[index].output] = {o for _, o in choices}
+        return found
+
+    @cached_property
+    def most(self) -> dict[int, dict[int, int]]:
+        """Per layer and memory, bits of maps that may lie there while it runs, save its output and what it reads first.
+
+        More never do.
+        """
+        found: dict[int, dict[int, int]] = {}
+        made: list[str] = []
+        waiting: list[str] = []  # what the layer before left may still be to be copied
+        for index in self.stack.layers:
+            if self.choices[index]:
+                found[index] = {}
+                for tensor in made:
+                    if self.last_use[tensor] >= index or tensor in waiting:
+                        bits = self.bits(None, tensor, self.parts.map(tensor).fresh)
+                        for m in self.homes[tensor]:
+                            found[index][m] = found[index].get(m, 0) + bits
+                waiting = [*self.arriving[index], self.graph.layers[index].output]
+                made += waiting
+        return found
+
+    def own(self, index: int, i_memory: int, o_memory: int) -> dict[int, int]:
+        """By memory, bits that a layer's output, what it reads first, and copies of what it reads take at most."""
+        output = self.graph.layers[index].output
+        found = {i_memory: 0, o_memory: self.bits(None, output, self.parts.map(output).fresh)}
+        found[i_memory] += sum(self.bits(None, t, self.parts.map(t).fresh) for t in self.arriving[index])
+        found[i_memory] += sum(self.bits(index, t, parts.window) for t, parts in self.reads[index].items())
         return found
 
     def bits(self, index: int | None, tensor: str, positions: int) -> int:

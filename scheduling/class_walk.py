@@ -6,7 +6,7 @@ on where the maps lie that are still needed, so the cheapest is a shortest path 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Hashable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from dfc.scheduling.class_view import ClassView
 from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
 from dfc.scheduling.engine import ClassCost, LayerRun
 from dfc.scheduling.levels import Infeasible, kernel_bits
+from dfc.scheduling.nest_floor import LearntFloor
 from dfc.scheduling.parts import MapParts
 from dfc.scheduling.placement import Buffer, Lasting
 from dfc.scheduling.room import Fitted
@@ -49,24 +50,21 @@ class Placed:
     windows: tuple[tuple[str, int, int], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """A layer after a way, without its mapping.
 
-    memories: in which it reads its inputs and leaves its output. homes: where maps lie then. kept: maps that lie
-    somewhere meanwhile, and windows, as in :class:`Placed`. room: bits left of each memory. copies: those before it
-    runs, and what they cost; pending: those after it.
+    memories: in which it reads its inputs and leaves its output. homes: where maps lie then. alive: maps that lie
+    somewhere meanwhile, as in :class:`Placed`. room: bits left of each memory.
     """
 
     layer: int
     path: Path
     memories: tuple[int, int]
     homes: Mapping[str, int]
-    kept: tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, int, int], ...]]
+    alive: tuple[tuple[str, int, int], ...]
     room: Mapping[int, int]
-    copies: tuple[Copy, ...]
-    copy_cost: CopyCost
-    pending: tuple[Copy, ...]
+    moves: Moves
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,31 @@ class PlacedClass:
 
     cost: ClassCost
     buffers: tuple[Buffer, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """Copies that run before the next layer does, and of which maps; equal is only the same."""
+
+    copies: tuple[Copy, ...]
+    tensors: frozenset[str]
+    energy_pj: float
+
+
+NOTHING = Pending((), frozenset(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What is copied around a layer: before it runs, with what that costs; ``pending`` after it.
+
+    windows: copies of what it reads, as in :class:`Placed`.
+    """
+
+    copies: tuple[Copy, ...]
+    cost: CopyCost
+    windows: tuple[tuple[str, int, int], ...]
+    pending: Pending
 
 
 @dataclass(frozen=True)
@@ -87,7 +110,7 @@ class Path:
     score: float
     placed: tuple[Placed, ...]
     homes: Mapping[str, int]
-    pending: tuple[Copy, ...] = ()
+    pending: Pending = NOTHING
     tie: float = 0.0
 
     @property
@@ -133,6 +156,12 @@ class ClassWalk:
         self.spare = spare
         self.top = {role: len(path) - 1 for role, path in self.arch.paths.items()}
         self._bits = view.bits
+        self._empty = {m: memory.size_bits for m, memory in enumerate(self.arch.memories)}
+        for taken in (lasting.taken, spare):
+            for m, bits in taken.items():
+                self._empty[m] -= bits
+        self._plain: dict[tuple[str, int], int] = {}
+        self._lying: dict[int, Hashable] = {}
 
     # --- steps of a way
 
@@ -141,10 +170,9 @@ class ClassWalk:
         """Before the first layer."""
         return Path(0.0, (), {t: self.held[t].memory for t in self.stack.inputs if t in self.held})
 
-    def state(self, index: int, homes: Mapping[str, int], pending: Iterable[Copy]) -> State:
+    def state(self, index: int, homes: Mapping[str, int], pending: Pending) -> State:
         """What of a way decides the rest: where maps lie that are needed later, or have something to be copied."""
-        waiting = {c.tensor for c in pending}
-        alive = (t for t in homes if self.last_use[t] > index or t in waiting)
+        alive = (t for t in homes if self.last_use[t] > index or t in pending.tensors)
         return tuple((t, homes[t]) for t in alive)
 
     def idle(self, index: int, path: Path) -> Path:
@@ -157,27 +185,51 @@ class ClassWalk:
 
     def step(self, index: int, path: Path, i_memory: int, o_memory: int) -> Step | Infeasible:
         """A layer after a way, with these memories: all but its mapping; or why it has no room."""
-        layer = self.graph.layers[index]
-        waiting = {c.tensor for c in path.pending}
+        waiting = path.pending.tensors
         homes = {t: m for t, m in path.homes.items() if self.last_use[t] >= index or t in waiting}
-        arriving = [t for t in self.reads[index] if t not in homes]
-        homes |= dict.fromkeys(arriving, i_memory)
-        homes[layer.output] = o_memory
-        windows = tuple(self._windows(index, homes, i_memory))
+        homes |= dict.fromkeys(self.view.arriving[index], i_memory)
+        homes[self.graph.layers[index].output] = o_memory
+        moves = self._moves(index, path.pending, homes, i_memory)
         alive = tuple(self._alive(index, homes, waiting))
-        room = self._room((*alive, *windows))
-        short = [m for m, bits in room.items() if bits < 0]
-        if short:
-            return self._too_full(index, short[0], -room[short[0]])
-        fetched = [*self.weights(index), *self.fetched(index, arriving, i_memory)]
-        group = [*path.pending, *self.gathered(index, arriving, homes, i_memory)]
+        room = self.room((*alive, *moves.windows))
+        for m, bits in room.items():
+            if bits < 0:
+                return self._too_full(index, m, -bits)
+        return Step(index, path, (i_memory, o_memory), homes, alive, room, moves)
+
+    def _moves(self, index: int, pending: Pending, homes: Mapping[str, int], here: int) -> Moves:
+        """What is copied around a layer that reads its inputs ``here``: worked out once for all ways alike."""
+        key = index, pending, here, *(homes[t] for t in self._touched(index)), self.lasting_for(index)
+        found = self.view.moves.get(key)
+        if found is None:
+            found = self.view.moves[key] = self._moved(index, pending, homes, here)
+        return found
+
+    def _touched(self, index: int) -> list[str]:
+        """The maps that a layer reads and makes."""
+        return [*self.reads[index], self.graph.layers[index].output]
+
+    def lasting_for(self, index: int) -> Hashable:
+        """What a layer has to do with of what stays."""
+        found = self._lying.get(index)
+        if found is None:
+            lasting = self.lasting
+            lines = tuple((lasting.along.get(t), lasting.across.get(t)) for t in self._touched(index))
+            found = self._lying[index] = lasting.weights.get(index), index in lasting.resident, lines
+        return found
+
+    def _moved(self, index: int, pending: Pending, homes: Mapping[str, int], here: int) -> Moves:
+        layer, arriving = self.graph.layers[index], self.view.arriving[index]
+        fetched = [*self.weights(index), *self.fetched(index, arriving, here)]
+        group = [*pending.copies, *self.gathered(index, arriving, homes, here)]
         before = price_copies(self.arch, group)
         if fetched:  # the stack's input arrives before anything else may use it
             before = in_sequence(price_copies(self.arch, fetched), before)
-        pending = [c for t in (*arriving, layer.output) for c in self.kept(t, homes[t])]
-        pending += self.left(layer, o_memory)
-        choice = i_memory, o_memory
-        return Step(index, path, choice, homes, (alive, windows), room, (*fetched, *group), before, tuple(pending))
+        after = [c for t in (*arriving, layer.output) for c in self.kept(t, homes[t])]
+        after += self.left(layer, homes[layer.output])
+        energy = sum(map(self.pricer.rates.energy_pj, after))
+        following = Pending(tuple(after), frozenset(c.tensor for c in after), energy) if after else NOTHING
+        return Moves((*fetched, *group), before, tuple(self._windows(index, homes, here)), following)
 
     def taken(self, step: Step) -> Path | Infeasible:
         """The way that is longer by a step, with the layer's best mapping, or why there is none."""
@@ -187,11 +239,12 @@ class ClassWalk:
         nest, fitted = found
         tops = {o.role: o.memories[-1] for o in nest.operands}
         extents = self.view.extents[self.graph.layers[step.layer].output]
-        costs = fitted.cost, step.copies, step.copy_cost
+        costs = fitted.cost, step.moves.copies, step.moves.cost
         run = LayerRun(step.layer, extents, tops, nest, *costs, fitted.sizes, step.memories[0])
-        return self._longer(step.path, Placed(run, fitted, *step.kept), step.homes, step.pending)
+        placed = Placed(run, fitted, step.alive, step.moves.windows)
+        return self._longer(step.path, placed, step.homes, step.moves.pending)
 
-    def _longer(self, path: Path, placed: Placed, homes: Mapping[str, int], pending: tuple[Copy, ...]) -> Path:
+    def _longer(self, path: Path, placed: Placed, homes: Mapping[str, int], pending: Pending) -> Path:
         run = placed.run
         energy = run.copy_cost.energy_pj + (run.cost.energy_pj if run.cost else 0.0)
         cycles = run.copy_cost.latency_cycles + (run.cost.latency_cycles if run.cost else 0)
@@ -201,28 +254,30 @@ class ClassWalk:
 
     def flushed(self, path: Path) -> Path:
         """With the copies that would run before the next layer: they run after the last."""
-        if not path.pending:
+        if not path.pending.copies:
             return path
         at = max(i for i, placed in enumerate(path.placed) if placed.run.nest)  # it left what is pending
         last = path.placed[at]
-        cost = price_copies(self.arch, path.pending)
+        cost = price_copies(self.arch, path.pending.copies)
         run = replace(
-            last.run, copies=(*last.run.copies, *path.pending), copy_cost=in_sequence(last.run.copy_cost, cost)
+            last.run, copies=(*last.run.copies, *path.pending.copies), copy_cost=in_sequence(last.run.copy_cost, cost)
         )
         score = path.score + self.pricer.weight(cost.energy_pj, cost.latency_cycles)
         placed = (*path.placed[:at], replace(last, run=run), *path.placed[at + 1 :])
-        return Path(score, placed, path.homes, (), path.tie)
+        return Path(score, placed, path.homes, NOTHING, path.tie)
 
     # --- room
 
     def _plain_bits(self, tensor: str, home: int) -> int:
         """What a map takes where it lies, apart from what goes straight into line buffers of the same memory."""
-        if tensor in self.held:
-            return 0
-        parts = self.parts.map(tensor)
-        inside = parts.across * (self.lasting.across.get(tensor) == home)
-        inside += parts.along * (self.lasting.along.get(tensor) == home)
-        return self._bits(None, tensor, parts.fresh - inside)
+        found = self._plain.get((tensor, home))
+        if found is None:
+            parts = self.parts.map(tensor)
+            inside = parts.across * (self.lasting.across.get(tensor) == home)
+            inside += parts.along * (self.lasting.along.get(tensor) == home)
+            found = 0 if tensor in self.held else self._bits(None, tensor, parts.fresh - inside)
+            self._plain[tensor, home] = found
+        return found
 
     def _windows(self, index: int, homes: Mapping[str, int], here: int) -> Iterator[tuple[str, int, int]]:
         """Copies of what a layer reads and does not find in the memory in which it reads: (map, memory, bits)."""
@@ -242,12 +297,9 @@ class ClassWalk:
                 if bits:
                     yield tensor, home, bits
 
-    def _room(self, here: tuple[tuple[str, int, int], ...]) -> dict[int, int]:
+    def room(self, here: tuple[tuple[str, int, int], ...]) -> dict[int, int]:
         """Bits that are left of each memory for what the mapping keeps below; negative where too much is in it."""
-        left = {m: memory.size_bits for m, memory in enumerate(self.arch.memories)}
-        for taken in (self.lasting.taken, self.spare):
-            for m, bits in taken.items():
-                left[m] -= bits
+        left = dict(self._empty)
         for _, m, bits in here:
             left[m] -= bits
         return left
@@ -259,7 +311,7 @@ class ClassWalk:
 
     # --- mappings
 
-    def _levels(self, index: int, i_memory: int, o_memory: int) -> dict[Role, int]:
+    def levels(self, index: int, i_memory: int, o_memory: int) -> dict[Role, int]:
         """How many memories the operands of each role use."""
         key = i_memory, o_memory, self.lasting.weights.get(index)
         found = self.view.levels.get(key)
@@ -270,47 +322,45 @@ class ClassWalk:
         return found
 
     def _nest(self, index: int, levels: dict[Role, int], idle: frozenset[str], rules: LayerRules | None) -> Nest:
-        layer = self.graph.layers[index]
-        lanes = rules.lanes if rules else None
-        extents = self.view.whole_extents(layer.output)
-        return make_nest(layer, extents, self.arch, levels, self.view.borders[index], idle, lanes)
+        key = index, LearntFloor.key(levels), idle
+        found = self.view.nests.get(key)
+        if found is None:
+            layer = self.graph.layers[index]
+            lanes = rules.lanes if rules else None
+            extents = self.view.whole_extents(layer.output)
+            found = make_nest(layer, extents, self.arch, levels, self.view.borders[index], idle, lanes)
+            self.view.nests[key] = found
+        return found
 
     def floor(self, index: int, i_memory: int, o_memory: int) -> tuple[float, float]:
         """Energy and cycles that no mapping of a layer is below with its maps in these memories."""
-        layer = self.graph.layers[index]
         if self.spatial is not Spatial.PREFER:  # nothing is known of other unrollings
             return 0.0, 0.0
+        found = self.learnt(index)
+        return found.energy_pj(self.levels(index, i_memory, o_memory)), found.floor.cycles
+
+    def learnt(self, index: int) -> LearntFloor:
+        """What is known of the mappings of a layer's tile."""
         found = self.view.floors.get(index)
         if found is None:
+            layer = self.graph.layers[index]
             found = self.pricer.floor(layer, self.view.extents[layer.output], self.view.borders[index])
             self.view.floors[index] = found
-        return found.energy_pj(self._levels(index, i_memory, o_memory)), found.floor.cycles
+        return found
 
-    def free_floor(self, step: Step) -> float | None:
-        """What a step's mapping costs at least, as the best one where nobody else takes room; None where that is it."""
-        layer = self.graph.layers[step.layer]
-        objective = self.pricer.cache.objective
-        if self.spatial is not Spatial.PREFER or objective is Objective.EDP:
-            return None
+    def free(self, index: int, i_memory: int, o_memory: int) -> Fitted | TooSmall:
+        """A layer's best mapping where nobody else takes room, all lanes busy."""
+        layer = self.graph.layers[index]
         rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
-        nest = self._nest(step.layer, self._levels(step.layer, *step.memories), frozenset(), rules)
-        found = self.pricer.mappings.free(nest, rules.temporal if rules else None)
-        if isinstance(found, TooSmall):
-            return None
-        cost = found.cost
-        least = 0.0 if cost.gap is None else 1 - cost.gap
-        if objective is Objective.LATENCY:
-            return None if found.fits(step.room) else self.pricer.weight(0.0, cost.latency_cycles * least)
-        floor = self.pricer.floor(layer, self.view.extents[layer.output], self.view.borders[step.layer])
-        floor.learn(self._levels(step.layer, *step.memories), cost.energy_pj * least)
-        return None if found.fits(step.room) else self.pricer.weight(cost.energy_pj * least, 0.0)
+        nest = self._nest(index, self.levels(index, i_memory, o_memory), frozenset(), rules)
+        return self.pricer.mappings.free(nest, rules.temporal if rules else None)
 
     def mapping_cost(self, index: int, i_memory: int, o_memory: int, room: Mapping[int, int]) -> MappingCost | None:
         """What a layer's best mapping costs in so many bits of some memories, all lanes busy; None where none fits."""
         rules = self.pricer.rules.layer(
             self.graph.layers[index].name, self.view.extents[self.graph.layers[index].output]
         )
-        nest = self._nest(index, self._levels(index, i_memory, o_memory), frozenset(), rules)
+        nest = self._nest(index, self.levels(index, i_memory, o_memory), frozenset(), rules)
         found = self.pricer.mappings.best(nest, room, rules.temporal if rules else None)
         return found.cost if isinstance(found, Fitted) else None
 
@@ -319,7 +369,7 @@ class ClassWalk:
     ) -> tuple[Nest, Fitted] | Infeasible:
         """The layer's best mapping in the room; lanes for which a memory is too small stay idle."""
         layer = self.graph.layers[index]
-        levels = self._levels(index, i_memory, o_memory)
+        levels = self.levels(index, i_memory, o_memory)
         rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
         idle: frozenset[str] = frozenset()
         while True:
@@ -405,9 +455,7 @@ class ClassWalk:
         found: list[Copy] = []
         for tensor, parts in self.reads[index].items():
             if tensor not in arriving:
-                home = self._place(self._role(tensor), homes[tensor])
-                positions = parts.window if tensor in self.held else parts.fresh  # all of it lies there
-                found += self.pricer.copy("feature map", tensor, self._bits(index, tensor, positions), home, target)
+                found += self.carried(index, tensor, homes[tensor], here)
             for what, memories, positions in (
                 (f"read {self.plan.line_names[0]}", self.lasting.along, parts.along),
                 (f"read {self.plan.line_names[1]}", self.lasting.across, parts.across),
@@ -416,6 +464,15 @@ class ClassWalk:
                     bits = self._bits(index, tensor, positions)
                     found += self.pricer.copy(what, tensor, bits, self._place(Role.I, memories[tensor]), target)
         return found
+
+    def carried(self, index: int, tensor: str, home: int, here: int) -> list[Copy]:
+        """What a layer reads of a map that earlier ones of this tile made, if it is not where it reads it."""
+        parts = self.reads[index][tensor]
+        positions = parts.window if tensor in self.held else parts.fresh  # all of it lies there
+        bits = self._bits(index, tensor, positions)
+        return self.pricer.copy(
+            "feature map", tensor, bits, self._place(self._role(tensor), home), self._place(Role.I, here)
+        )
 
     def kept(self, tensor: str, home: int) -> list[Copy]:
         """What this tile leaves of a map for later ones."""

@@ -352,7 +352,7 @@ class FittedPricer(StackPricer):
             ClassWalk(self, self._view(plan, n, resident.held), lasting, spatial, spare)
             for n in range(len(plan.classes))
         ]
-        placed = self._placed(walks, main, hopeless)
+        placed = self._placed(walks, plan.classes.index(_main(plan)), main, hopeless)
         if placed is None or isinstance(placed, Infeasible):
             return placed if placed is None else (placed, {})
         start = self.taken
@@ -376,9 +376,12 @@ class FittedPricer(StackPricer):
         return StackCost(plan, StackLevels((), 0, 0), classes, (*stay, *hanging), tuple(buffers)), too_long
 
     def _placed(
-        self, walks: Sequence[ClassWalk], main: Path, hopeless: Hopeless | None
+        self, walks: Sequence[ClassWalk], largest: int, main: Path, hopeless: Hopeless | None
     ) -> list[PlacedClass] | Infeasible | None:
-        """All classes with what their tiles keep where; None as soon as what all cost at least is ``hopeless``."""
+        """All classes with what their tiles keep where; None as soon as what all cost at least is ``hopeless``.
+
+        largest: the class whose way ``main`` is.
+        """
         most = main.score * max(walk.tile.count for walk in walks)
         least = [_least(walk, main) if hopeless else (0.0, 0.0) for walk in walks]
         found: dict[int, PlacedClass] = {}
@@ -387,7 +390,7 @@ class FittedPricer(StackPricer):
             energy, cycles = (sum(n[k] * w.tile.count for n, w in zip(least, walks, strict=True)) for k in (0, 1))
             if hopeless and hopeless(energy, cycles):
                 return None
-            path = cheapest(PathFloors(walk, main.choices))
+            path = main if at == largest else cheapest(PathFloors(walk, main.choices))
             assert path is not None
             if isinstance(path, Infeasible) or path.dearer(main) * walk.tile.count > _DEARER * most:
                 path = cheapest(PathFloors(walk, {}))  # it needs more room than most
@@ -416,7 +419,11 @@ class FittedPricer(StackPricer):
             return energy_pj + 1e-9 * cycles
         if objective is Objective.LATENCY:
             return cycles + 1e-12 * energy_pj
-        return energy_pj + cycles * self.arch.array.mac_pj * self.arch.array.units
+        return energy_pj + cycles * self._cycle_pj
+
+    @cached_property
+    def _cycle_pj(self) -> float:
+        return self.arch.array.mac_pj * self.arch.array.units
 
 
 def _least(walk: ClassWalk, main: Path) -> tuple[float, float]:

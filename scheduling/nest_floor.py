@@ -14,10 +14,15 @@ import numpy as np
 
 from dfc.backend_cost.cost_model import CostModel
 from dfc.backend_cost.evaluate import link_pj
+from dfc.backend_cost.mapping_cost import TooSmall
 from dfc.backend_cost.nest import Nest
 from dfc.backend_cost.tables import OperandTable, Tables, build_tables
 from dfc.hwdsl.arch import Arch
 from dfc.ir import N_DIMS, Role
+from dfc.scheduling.room import Fitted
+
+#: how many memories the operands of each role use: outputs, weights, inputs
+Levels = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +54,19 @@ class LearntFloor:
     def __init__(self, floor: NestFloor, paths: Mapping[Role, tuple[int, ...]]):
         self.floor = floor
         self.paths = paths
+        #: best mappings where nobody else takes room, by :meth:`key`: filled by who asks for them
+        self.free: dict[Levels, Fitted | TooSmall] = {}
         self._mapped: list[tuple[Mapping[Role, int], float]] = []
-        self._known: dict[tuple[int, ...], float] = {}
+        self._known: dict[Levels, float] = {}
+
+    @staticmethod
+    def key(levels: Mapping[Role, int]) -> Levels:
+        """What tells memories of operands from others."""
+        return levels[Role.O], levels[Role.W], levels[Role.I]
 
     def energy_pj(self, levels: Mapping[Role, int]) -> float:
         """Where the operands of each role use so many memories."""
-        key = levels[Role.O], levels[Role.W], levels[Role.I]
+        key = self.key(levels)
         found = self._known.get(key)
         if found is None:
             more = (self._carried(known, levels, least) for known, least in self._mapped)

@@ -54,12 +54,17 @@ class TileParts:
         self.graph = graph
         along, across = _by_axis(plan, tile)
         self._along, self._across = dict(along.tensors), dict(across.tensors)
+        self._maps: dict[str, MapParts] = {}
         self._reads = dict(zip(plan.stack.layers, zip(along.reads, across.reads, strict=True), strict=True))
 
     def map(self, tensor: str) -> MapParts:
         """What the tile computes of a map."""
-        a, b = self._along[tensor], self._across[tensor]
-        return MapParts(a.fresh * b.fresh, a.fresh * b.stored, a.stored * (b.fresh - b.stored))
+        found = self._maps.get(tensor)
+        if found is None:
+            a, b = self._along[tensor], self._across[tensor]
+            found = MapParts(a.fresh * b.fresh, a.fresh * b.stored, a.stored * (b.fresh - b.stored))
+            self._maps[tensor] = found
+        return found
 
     def own(self, tensor: str) -> int:
         """Of a stack's output, the positions that this tile completes."""

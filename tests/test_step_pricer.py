@@ -23,6 +23,7 @@ from dfc.passes.causal_plan import CausalOptions
 from dfc.passes.stacks import make_stack
 from dfc.passes.tiles import Overlap, Tiler
 from dfc.passes.turn_axes import rows_for_time
+from dfc.scheduling.class_walk import ClassWalk, Path, Step
 from dfc.scheduling.fitted import FittedPricer
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.placement import HeldMap, Lasting, Resident
@@ -197,3 +198,31 @@ def test_a_network_over_space_and_time_is_turned_at_no_cost(arch: Arch) -> None:
     assert prices[0] == prices[1]
     pricer = StepPricer(graph, chip, MappingCache(chip, Objective.ENERGY, EXACT))
     assert options(pricer, range(1))
+
+
+@pytest.mark.parametrize("objective", [Objective.ENERGY, Objective.EDP])
+def test_what_is_known_of_mappings_leads_through_a_long_stack(
+    arch: Arch, objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """56 layers with up to eight maps alive at once: the first search is short, and the next one goes straight."""
+    graph, chip = along_tiles(streaming(timed(example("tcn_kws"), "T"), CausalOptions()).resident(), arch)
+    pricer = StepPricer(graph, chip, MappingCache(chip, objective, EXACT)).pricer
+    (tile, *_) = StepPricer(graph, chip, pricer.cache).plans(range(len(graph.layers)))
+    resident = Resident(graph, chip, tile, {})
+    lasting = resident.uniform(resident.weight_choices()[0])[0]
+    steps: list[int] = []
+
+    def counted(walk: ClassWalk, index: int, path: Path, i_memory: int, o_memory: int) -> Step | Infeasible:
+        steps.append(index)
+        return step(walk, index, path, i_memory, o_memory)
+
+    step = ClassWalk.step
+    monkeypatch.setattr(ClassWalk, "step", counted)
+    found: list[float] = []
+    for most in (40, 4):  # by floors of the nests alone, 62
+        steps.clear()
+        cost = pricer.price_lasting(tile, resident, lasting, {})
+        assert not isinstance(cost, Infeasible)
+        found.append(cost.energy_pj * cost.latency_cycles)
+        assert len(graph.layers) <= len(steps) <= most * len(graph.layers)
+    assert found[0] == found[1]
