@@ -23,6 +23,8 @@ class MappingCache:
         self.model = model
         self.store = store
         self.recalled = 0  # how many came from the store
+        #: what is worked out from the mappings, by the class of which there is one for each cache
+        self.notes: dict[type, object] = {}
         self._known: dict[tuple[Nest, LayerRules | None], MappingCost | TooSmall] = {}
 
     @cached_property

@@ -45,7 +45,7 @@ class FittedPricer(StackPricer):
     @cached_property
     def mappings(self) -> FittedMappings:
         """Mappings in what is left of memories."""
-        return FittedMappings(self.cache)
+        return FittedMappings.of(self.cache)
 
     @cached_property
     def rates(self) -> CopyRates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 
 from dfc.backend_cost.contents import contents
 from dfc.backend_cost.mapping_cache import MappingCache
@@ -68,6 +69,15 @@ class FittedMappings:
         self.arch = cache.arch
         self._views: dict[Room, MappingCache] = {}
         self._held: dict[tuple[Nest, Room, LayerRules | None], Fitted | TooSmall] = {}
+        self._best: dict[tuple[Nest, LayerRules | None], list[tuple[Room, Fitted]]] = {}
+
+    @classmethod
+    def of(cls, cache: MappingCache) -> FittedMappings:
+        """The same for all who ask the same cache."""
+        found = cache.notes.get(cls)
+        if not isinstance(found, FittedMappings):
+            found = cache.notes[cls] = cls(cache)
+        return found
 
     def best(self, nest: Nest, room: AbstractMapping[int, int], rules: LayerRules | None = None) -> Fitted | TooSmall:
         """The best mapping whose parts below the operands' top memories fit the bits left of each memory in ``room``.
@@ -79,12 +89,19 @@ class FittedMappings:
             return free
         used = {m for operand in nest.operands for m in operand.memories[:-1]}
         left = {m: bits for m, bits in sorted(room.items()) if m in used}
+        known = self._best.setdefault((nest, rules), [])
+        better = next((best for more, best in known if best.fits(room) and _within(left, more)), None)
+        if better is not None:
+            return better
+        asked = tuple(left.items())
         while True:
             found = self._fit(nest, tuple(left.items()), rules)
             if isinstance(found, TooSmall):
                 return found
             over = {m: found.taken.get(m, 0) - room[m] for m in left}
             if all(bits <= 0 for bits in over.values()):
+                if found.cost.gap == 0.0 and asked == tuple(left.items()):
+                    known.append((asked, found))  # no other is better in less room in which it fits
                 return found
             short = next((m for m, bits in left.items() if over[m] > 0 >= bits), None)
             if short is not None:  # it was left nothing
@@ -130,6 +147,11 @@ class FittedMappings:
             view = replace(self.arch, memories=tuple(memories))
             found = self._views[sizes] = MappingCache(view, self.cache.objective, self.cache.model, self.cache.store)
         return found
+
+
+def _within(room: AbstractMapping[int, int], more: Room) -> bool:
+    """Whether no memory has more room than there."""
+    return all(room.get(m, inf) <= bits for m, bits in more)
 
 
 def whole_bits(nest: Nest) -> list[int]:
