@@ -64,3 +64,19 @@ class MappingCache:
     def solve(self, nest: Nest, rules: LayerRules | None) -> MappingCost | TooSmall:
         """The answer to a problem that is not known yet; another search of mappings replaces this."""
         return search_mapping(nest, self.arch, self.objective, self.model, rules=rules)
+
+
+class SharedMappings:
+    """The mapping caches of a run: one per chip and objective, whoever asks, so no nest is mapped twice."""
+
+    def __init__(self, store: MappingStore | None = None):
+        self.store = store
+        self._known: list[MappingCache] = []
+
+    def of(self, arch: Arch, objective: Objective) -> MappingCache:
+        """The cache for a chip and an objective, by the exact model."""
+        for one in self._known:
+            if one.objective is objective and one.arch == arch:
+                return one
+        self._known.append(MappingCache(arch, objective, EXACT, self.store))
+        return self._known[-1]

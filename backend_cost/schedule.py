@@ -404,6 +404,23 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
+class FramesTried:
+    """The best schedule of a step of so many frames, one of several numbers to choose from; all of a step.
+
+    waiting_frames: how many frames the first window of a step waits for its last. met: whether it keeps the deadline,
+                    if there is one.
+    """
+
+    frames: int
+    energy_pj: float
+    latency_cycles: int
+    ring_bits: int
+    weight_bits: int
+    waiting_frames: int
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StepInfo:
     """One step of a network over time: all else in the schedule is of a step in the steady state.
 
@@ -418,6 +435,7 @@ class StepInfo:
     first_energy_pj, first_cycles: what the first step costs more, as resident weights are loaded.
     counted_frames: over so many frames from the first on, a frame takes ``amortised_energy_pj`` and
                     ``amortised_cycles``.
+    tried:          numbers of frames per step of which this is the best, per frame; empty where one was asked for.
     """
 
     axis: str
@@ -437,6 +455,7 @@ class StepInfo:
     amortised_energy_pj: float
     amortised_cycles: float
     deadline: Deadline | None = None
+    tried: tuple[FramesTried, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from math import prod
 
 from dfc.backend_cost.schedule import Coverage, Schedule, StackEntry
 from dfc.report_layers import energy_table, time_table
-from dfc.report_step import ring_table, step_lines
+from dfc.report_step import frames_table, ring_table, step_lines
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, bar, clean, format_table, shorten
 from dfc.units import (
     count,
@@ -120,6 +120,12 @@ def _every_step(schedule: Schedule, width: int, paint: Paint) -> list[str]:
     for label, text, warning in step_lines(schedule, schedule.step):
         folded = _fold(label, text, width)
         lines += [paint.warn(line) for line in folded] if warning else folded
+    if schedule.step.tried:
+        lines += _section(
+            "Frames per step: all numbers that were tried, and what a frame costs with them", width, paint
+        )
+        columns, rows = frames_table(schedule, schedule.step)
+        lines += format_table(columns, list(rows), width, paint)
     columns, rows = ring_table(schedule)
     if rows:
         lines += _section("Ring buffers: positions of the past that stay from step to step", width, paint)

@@ -15,7 +15,8 @@ def step_lines(schedule: Schedule, step: StepInfo) -> list[tuple[str, str, bool]
     first = energy(step.first_energy_pj), cycles(step.first_cycles)
     each = energy(totals.energy_pj / step.frames), cycles(round(totals.latency_cycles / step.frames))
     mean = energy(step.amortised_energy_pj), cycles(round(step.amortised_cycles))
-    more = f"; {step.windows} windows" if step.windows > 1 else ""
+    waits = f", of which the first waits {_many(step.frames - step.hop_frames, 'frame')} for the last"
+    more = f"; {step.windows} windows{waits}" if step.windows > 1 else ""
     along = f" along {step.axis}" if step.axis else ", of which nothing is kept"
     lines = [
         ("step", f"{_many(step.frames, 'new frame')}{along}{more}; {step.form} form", False),
@@ -75,4 +76,22 @@ def ring_table(schedule: Schedule) -> tuple[list[Column], Sequence[Row]]:
         for b in stack.buffers
         if b.steps and b.lines
     ]
+    return columns, rows
+
+
+def frames_table(schedule: Schedule, step: StepInfo) -> tuple[list[Column], Sequence[Row]]:
+    """The numbers of frames per step that were tried, with what each costs per frame; none where one was asked for."""
+    titles = ["energy per frame", "cycles per frame", "EDP per frame", "kept", "waits"]
+    columns = [Column("frames per step", left=True), *map(Column, titles)]
+    if step.deadline is not None:
+        columns.append(Column("deadline"))
+    rows: list[Row] = []
+    for one in step.tried:
+        best = one.frames == step.frames
+        each_pj, each_cycles = one.energy_pj / one.frames, one.latency_cycles / one.frames
+        edp = f"{each_pj * 1e-12 * each_cycles / schedule.hw.clock_hz:.4g} J s"
+        cells = [f"{one.frames:,}{' (best)' if best else ''}", energy(each_pj), cycles(round(each_cycles)), edp]
+        cells += [size(one.ring_bits + one.weight_bits, 3), _many(one.waiting_frames, "frame")]
+        met = ["met" if one.met else "MISSED"] * (step.deadline is not None)
+        rows.append(Row((*cells, *met), strong=best))
     return columns, rows

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from dfc._version import __version__
 from dfc.backend_cost.cost_model import EXACT
-from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cache import MappingCache, SharedMappings
 from dfc.backend_cost.mapping_cost import Objective
-from dfc.backend_cost.mapping_store import MappingStore
 from dfc.backend_cost.schedule import SCHEMA, Deadline, LayerEntry, Schedule, StackEntry, StepInfo
 from dfc.causal import Streaming, form_name, streaming
 from dfc.errors import InfeasibleError, UsageError
@@ -70,7 +69,7 @@ def compile_joint(
     arch: Arch,
     request: StepRequest,
     progress: Progress | None = None,
-    store: MappingStore | None = None,
+    mappings: SharedMappings | None = None,
 ) -> Schedule:
     """The same with a form for each range: dense, polyphase or recomputed, chosen together with the cuts.
 
@@ -80,7 +79,7 @@ def compile_joint(
     Raises:
         InfeasibleError, UsageError: as :func:`compile_step`.
     """
-    dense = streaming(timed, options)
+    dense, mappings = streaming(timed, options), mappings or SharedMappings()
     graph, _ = along_tiles(dense.resident(), arch)
     teller = None if progress is None else _Teller(progress)
 
@@ -93,14 +92,14 @@ def compile_joint(
         options,
         arch,
         request.objective,
-        store=store,
+        mappings=mappings,
         most_cycles=request.most_cycles(arch),
         cuts=_cuts(graph, request.stacks),
         progress=tell,
     )
-    schedule = compile_step(model, dense, arch, request, progress, store)
+    schedule = compile_step(model, dense, arch, request, progress, mappings)
     if any(way.form is not Form.DENSE for way in found.path.ways):
-        mixed = compile_step(model, streaming(timed, found.options), arch, request, None, store, found.cuts)
+        mixed = compile_step(model, streaming(timed, found.options), arch, request, None, mappings, found.cuts)
         # the dense form's own search has on-chip maps between stacks to choose from as well
         schedule = min((schedule, mixed), key=partial(_rank, request, arch))
     if found.path.complete:
@@ -143,7 +142,7 @@ def compile_step(
     arch: Arch,
     request: StepRequest,
     progress: Progress | None = None,
-    store: MappingStore | None = None,
+    mappings: SharedMappings | None = None,
     cuts: Sequence[int] | None = None,
 ) -> Schedule:
     """The best schedule of a step in the steady state.
@@ -157,7 +156,7 @@ def compile_step(
     resident = streaming.resident()
     graph, arch = along_tiles(resident, arch)
     cuts = _cuts(graph, request.stacks) if cuts is None else cuts
-    found, pricer = _search(graph, arch, request, cuts, progress, store)
+    found, pricer = _search(graph, arch, request, cuts, progress, mappings or SharedMappings())
     if not found.options:
         why = found.why
         message = "the network" if why is None else str(why)
@@ -205,11 +204,11 @@ def _search(
     request: StepRequest,
     cuts: Sequence[int] | None,
     progress: Progress | None,
-    store: MappingStore | None,
+    mappings: SharedMappings,
 ) -> tuple[StepRanges, StepPricer]:
     """The best stacks that keep the deadline; the fastest where none does."""
     most_cycles = request.most_cycles(arch)
-    pricer = StepPricer(graph, arch, MappingCache(arch, request.objective, EXACT, store))
+    pricer = StepPricer(graph, arch, mappings.of(arch, request.objective))
 
     def search(one: StepPricer, objective: Objective, most: float) -> StepRanges:
         teller = None if progress is None else _Teller(progress)
@@ -223,7 +222,7 @@ def _search(
     found = search(pricer, request.objective, most_cycles)
     if found.options or most_cycles == inf:
         return found, pricer
-    fast = StepPricer(graph, arch, MappingCache(arch, Objective.LATENCY, EXACT, store))
+    fast = StepPricer(graph, arch, mappings.of(arch, Objective.LATENCY))
     for objective, most in ((request.objective, most_cycles), (Objective.LATENCY, inf)):
         found = search(fast, objective, most)
         if found.options:

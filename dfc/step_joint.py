@@ -8,10 +8,8 @@ from functools import cached_property
 from itertools import accumulate
 from math import inf
 
-from dfc.backend_cost.cost_model import EXACT
-from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cache import SharedMappings
 from dfc.backend_cost.mapping_cost import Objective
-from dfc.backend_cost.mapping_store import MappingStore
 from dfc.causal import Streaming, streaming
 from dfc.frontend.timed import TimedModel
 from dfc.hwdsl import Arch
@@ -201,7 +199,7 @@ def joint(
     arch: Arch,
     objective: Objective,
     *,
-    store: MappingStore | None = None,
+    mappings: SharedMappings | None = None,
     most_cycles: float = inf,
     most_cuts: int = MOST_CUTS,
     cuts: Sequence[int] | None = None,
@@ -215,7 +213,7 @@ def joint(
                  :data:`dfc.scheduling.joint_search.RESERVED`.
     """
     forms = StepForms(timed, options, arch, most_cuts, cuts)
-    cache = MappingCache(forms.turned, objective, EXACT, store)
+    cache = (mappings or SharedMappings()).of(forms.turned, objective)
     search = JointSearch(forms, forms.turned, cache, reserved=reserved, most_cycles=most_cycles, progress=progress)
     path = search.run()
     chosen = replace(forms.asked, segments=tuple(forms.segment(w.first, w.end, w.form) for w in path.ways))

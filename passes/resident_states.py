@@ -8,7 +8,8 @@ what is new beside it. So the tensor that the join made becomes the one that its
    positions makes those of the result, and who read them alone reads them there.
 2. The cut for the next step goes.
 3. A network output that is the result, or a cut from it that ends with its newest position, hands out the new
-   positions alone: earlier steps handed out the others.
+   positions alone: earlier steps handed out the others. So do several such cuts that lie one after the other, those of
+   the windows that end in the step.
 4. Cuts at every n-th position along time are read in place (:mod:`dfc.passes.fold_slices` does so for n = 1).
 
 A state stays an input and an output where that is not possible: where its tensor has time on another axis than most, or
@@ -148,12 +149,16 @@ def _new_outputs(graph: Graph, time: Axis) -> Graph:
     found: dict[str, str] = {}
     for name in graph.outputs:
         at = graph.producer.get(name)
-        if at is None or graph.consumers[name] or not _is_cut(graph, graph.layers[at], time):
+        if at is None or graph.consumers[name]:
             continue
-        (source,) = graph.layers[at].sources
-        newest = source.maps[time].num * (graph.tensors[name].spatial[time] - 1) + source.maps[time].hi
-        if source.tensor in graph.past and newest == graph.tensors[source.tensor].spatial[time] - 1:
-            found[name] = source.tensor
+        layer = graph.layers[at]
+        if not _is_cut(graph, layer, time) and not _are_windows(graph, layer, time):
+            continue
+        last = graph.tensors[name].spatial[time] - 1
+        kept = layer.sources[0].tensor
+        newest = max(source.maps[time].num * last + source.maps[time].hi for source in layer.sources)
+        if kept in graph.past and newest == graph.tensors[kept].spatial[time] - 1:
+            found[name] = kept
     outputs = dict.fromkeys(found.get(name, name) for name in graph.outputs)
     layers = [layer for layer in graph.layers if layer.output not in found]
     return with_layers(replace(graph, outputs=tuple(outputs)), layers)
@@ -184,6 +189,25 @@ def _is_cut(graph: Graph, layer: Layer, axis: Axis) -> bool:
     m = source.maps[axis]
     same = (whole.batch, whole.channels) == (part.batch, part.channels)
     return same and others and m.den == 1 and m.num >= 1 and m.lo == m.hi and layer.output not in graph.past
+
+
+def _are_windows(graph: Graph, layer: Layer, axis: Axis) -> bool:
+    """Whether a layer puts cuts of one tensor along the axis one after the other, along the batch."""
+    sources = layer.sources
+    if layer.kind is not Kind.MOVE or layer.op != "concat" or layer.barrier or layer.fused or not sources:
+        return False
+    if len({source.tensor for source in sources}) != 1 or layer.output in graph.past:
+        return False
+    whole, made = graph.tensors[sources[0].tensor], graph.tensors[layer.output]
+    if (made.batch, made.channels) != (whole.batch * len(sources), whole.channels):
+        return False
+    others = [a for a in Axis if a is not axis]
+    return all(
+        all(s.maps[a].is_identity and whole.spatial[a] == made.spatial[a] for a in others)
+        and (s.maps[axis].den, s.maps[axis].lo) == (1, s.maps[axis].hi)
+        and s.maps[axis].num >= 1
+        for s in sources
+    )
 
 
 def _all_can(graph: Graph, tensor: str, axis: Axis) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.schedule import BufferEntry, Schedule, StackEntry, StepInfo
 from dfc.scheduling.check_tile import Violation
 
@@ -96,5 +97,24 @@ def _figures(schedule: Schedule, step: StepInfo) -> Iterator[Violation]:
         mean = all_of_them / max(1, step.counted_frames)
         if abs(mean - one) > _SAME * max(1.0, abs(mean)):
             yield Violation(f"over {step.counted_frames:,} frames a frame's {what} {mean:,.12g}, not {one:,.12g}")
+    yield from _tried(schedule, step)
     if step.deadline is not None and step.deadline.takes_s != totals.time_s:
         yield Violation("the time that the deadline allows for is compared with another time than the step's")
+
+
+def _tried(schedule: Schedule, step: StepInfo) -> Iterator[Violation]:
+    """Of the numbers of frames per step that were tried this is one, and none is better, per frame."""
+    if not step.tried:
+        return
+    totals, objective = schedule.totals, Objective(schedule.objective)
+    mine = totals.energy_pj, totals.latency_cycles, step.ring_bits, step.weight_bits, step.frames - step.hop_frames
+    met = step.deadline is None or step.deadline.met
+    found = [one for one in step.tried if one.frames == step.frames]
+    said = [(t.energy_pj, t.latency_cycles, t.ring_bits, t.weight_bits, t.waiting_frames) for t in found]
+    if said != [mine] or found[0].met != met:
+        yield Violation(f"of steps of {step.frames} frames, the table of all that were tried says something else")
+    score = objective.of(totals.energy_pj / step.frames, totals.latency_cycles / step.frames)
+    for one in step.tried:
+        better = objective.of(one.energy_pj / one.frames, one.latency_cycles / one.frames) < score * (1 - _SAME)
+        if (one.met and not met) or (better and one.met and met):
+            yield Violation(f"a step of {one.frames} frames is better than one of {step.frames}, which was taken")

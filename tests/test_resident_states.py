@@ -122,3 +122,13 @@ def test_the_dense_form_needs_no_copies() -> None:
     for name, axis in product(("stft_cnn_025", "seldnet_s"), "H"):
         graph = streaming(timed(example(name), axis), CausalOptions(stream=True)).resident()
         assert {layer.kind for layer in graph.layers} <= {"conv", "pool"}
+
+
+def test_several_windows_hand_out_what_is_new_once() -> None:
+    """Three windows of scores overlap by all but a position: three new ones leave the step, of all layers as many."""
+    model = timed(example("tcn_kws"), "T")
+    one, three = (streaming(model, CausalOptions(windows=n, stream=True)).resident() for n in (1, 3))
+    assert three.outputs == one.outputs == ("scores.kept",)
+    assert [layer.output for layer in three.layers] == [layer.output for layer in one.layers]
+    assert three.made_elements("scores.kept") == 3 * one.made_elements("scores.kept")
+    assert three.macs == 3 * one.macs
