@@ -73,45 +73,32 @@ def compile_joint(
 ) -> Schedule:
     """The same with a form for each range: dense, polyphase or recomputed, chosen together with the cuts.
 
-    Forms are chosen as if maps between stacks went off chip. Where they stay on chip other cuts may be better, so with
-    cuts left open the dense form is scheduled by itself too, and the better one is taken.
-
     Raises:
         InfeasibleError, UsageError: as :func:`compile_step`.
     """
     dense, mappings = streaming(timed, options), mappings or SharedMappings()
-    graph, _ = along_tiles(dense.resident(), arch)
+    cuts = _cuts(along_tiles(dense.resident(), arch)[0], request.stacks)
     teller = None if progress is None else _Teller(progress)
 
     def tell(at: FormRange, form: Form, cache: MappingCache) -> None:
         if teller:
             teller.tell(at, form.value, cache)
 
-    found = joint(
-        timed,
-        options,
-        arch,
-        request.objective,
-        mappings=mappings,
-        most_cycles=request.most_cycles(arch),
-        cuts=_cuts(graph, request.stacks),
-        progress=tell,
-    )
-    schedule = compile_step(model, dense, arch, request, progress, mappings)
-    if any(way.form is not Form.DENSE for way in found.path.ways):
-        mixed = compile_step(model, streaming(timed, found.options), arch, request, None, mappings, found.cuts)
-        # the dense form's own search has on-chip maps between stacks to choose from as well
-        schedule = min((schedule, mixed), key=partial(_rank, request, arch))
+    search = partial(joint, timed, options, arch, mappings=mappings, cuts=cuts, progress=tell)
+    goal, fast, limit = request.objective, Objective.LATENCY, request.most_cycles(arch)
+    wishes = [(goal, goal, limit), (goal, fast, limit), (fast, fast, inf)]
+    for objective, mapped, most in wishes[: 1 if limit == inf else 3]:  # as in _search
+        found = search(objective, mapped=mapped, most_cycles=most)
+        if found.path.ways:
+            break
+    else:
+        return compile_step(model, dense, arch, request, progress, mappings)
+    form = dense if found.plain else streaming(timed, found.options)
+    schedule = compile_step(model, form, arch, request, None, mappings, found.cuts)
     if found.path.complete:
         return schedule
     note = f"the search of forms ended with {found.path.priced} ranges priced of {found.path.ranges}"
     return replace(schedule, notes=(*schedule.notes, note))
-
-
-def _rank(request: StepRequest, arch: Arch, schedule: Schedule) -> tuple[bool, float]:
-    """Schedules that keep the deadline first, then by the objective."""
-    energy, cycles = schedule.totals.energy_pj, float(schedule.totals.latency_cycles)
-    return cycles > request.most_cycles(arch), request.objective.of(energy, cycles)
 
 
 def parse_step_request(objective: str, stacks: str, frames: int, deadline: str | None, step_frames: int) -> StepRequest:
@@ -143,11 +130,12 @@ def compile_step(
     request: StepRequest,
     progress: Progress | None = None,
     mappings: SharedMappings | None = None,
-    cuts: Sequence[int] | None = None,
+    chosen: Mapping[int, int | None] | None = None,
 ) -> Schedule:
     """The best schedule of a step in the steady state.
 
-    cuts: layers of the step after which to cut, whatever ``request.stacks`` says.
+    chosen: layers of the step after which to cut, whatever ``request.stacks`` says, each with the memory in which the
+            map waits that is handed over there, None for off chip.
 
     Raises:
         InfeasibleError: MAP001 where nothing fits.
@@ -155,8 +143,8 @@ def compile_step(
     """
     resident = streaming.resident()
     graph, arch = along_tiles(resident, arch)
-    cuts = _cuts(graph, request.stacks) if cuts is None else cuts
-    found, pricer = _search(graph, arch, request, cuts, progress, mappings or SharedMappings())
+    cuts = _cuts(graph, request.stacks) if chosen is None else list(chosen)
+    found, pricer = _search(graph, arch, request, cuts, chosen, progress, mappings or SharedMappings())
     if not found.options:
         why = found.why
         message = "the network" if why is None else str(why)
@@ -203,6 +191,7 @@ def _search(
     arch: Arch,
     request: StepRequest,
     cuts: Sequence[int] | None,
+    levels: Mapping[int, int | None] | None,
     progress: Progress | None,
     mappings: SharedMappings,
 ) -> tuple[StepRanges, StepPricer]:
@@ -217,7 +206,9 @@ def _search(
             if teller:
                 teller.tell(FormRange(one.graph, range(first, end)), "in every step", one.pricer.cache)
 
-        return best_ranges(one, objective, cuts=cuts, most_cycles=most, progress=tell, on_chip=request.on_chip)
+        best = partial(best_ranges, one, objective, cuts=cuts, most_cycles=most, progress=tell, on_chip=request.on_chip)
+        found = best(levels=levels)
+        return found if found.options or levels is None else best()
 
     found = search(pricer, request.objective, most_cycles)
     if found.options or most_cycles == inf:

@@ -21,7 +21,7 @@ from dfc.scheduling.joint_search import RESERVED, FormRange, JointPath, JointSea
 from dfc.scheduling.step_pricer import along_tiles
 
 #: places where a network is cut at most, besides its ends: those where least is handed over
-MOST_CUTS = 8
+MOST_CUTS = 12
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,18 @@ class Joint:
     """The forms that were chosen.
 
     options: what was asked, with a segment for each range.
-    cuts:    layers of ``streaming(timed, options).resident()`` after which there is a cut.
+    cuts:    layers of ``streaming(timed, options).resident()`` after which there is a cut, each with the memory in
+             which the map waits that is handed over there, None for off chip.
     """
 
     options: CausalOptions
-    cuts: tuple[int, ...]
+    cuts: Mapping[int, int | None]
     path: JointPath
+
+    @property
+    def plain(self) -> bool:
+        """Whether all ranges are dense."""
+        return all(way.form is Form.DENSE for way in self.path.ways)
 
 
 class StepForms:
@@ -199,6 +205,7 @@ def joint(
     arch: Arch,
     objective: Objective,
     *,
+    mapped: Objective | None = None,
     mappings: SharedMappings | None = None,
     most_cycles: float = inf,
     most_cuts: int = MOST_CUTS,
@@ -208,15 +215,18 @@ def joint(
 ) -> Joint:
     """The best cuts and forms by an objective; no path where nothing fits.
 
+    mapped: what mappings are best for, where that is something else.
     most_cycles: what a step must not exceed. most_cuts: places for cuts. cuts: layers of the dense step after which
                  to cut, and nowhere else. reserved: parts of memories, as
                  :data:`dfc.scheduling.joint_search.RESERVED`.
     """
     forms = StepForms(timed, options, arch, most_cuts, cuts)
-    cache = (mappings or SharedMappings()).of(forms.turned, objective)
-    search = JointSearch(forms, forms.turned, cache, reserved=reserved, most_cycles=most_cycles, progress=progress)
+    cache = (mappings or SharedMappings()).of(forms.turned, mapped or objective)
+    search = JointSearch(
+        forms, forms.turned, cache, objective, reserved=reserved, most_cycles=most_cycles, progress=progress
+    )
     path = search.run()
     chosen = replace(forms.asked, segments=tuple(forms.segment(w.first, w.end, w.form) for w in path.ways))
     form = streaming(timed, chosen)
     before = layers_before(form, along_tiles(form.resident(), arch)[0])
-    return Joint(chosen, tuple(before[forms.cuts[way.end]] - 1 for way in path.ways[:-1]), path)
+    return Joint(chosen, {before[forms.cuts[way.end]] - 1: way.after for way in path.ways[:-1]}, path)

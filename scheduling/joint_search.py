@@ -4,19 +4,27 @@ A range runs with what it kept (dense or polyphase) or is recomputed from what i
 it hands on the new positions of its output and nothing else. So its price does not depend on the forms of others, and
 the multiply-accumulates of all ranges are those of the whole. All share the memories: ``labels.py`` finds the best way.
 
+Over a cut that one map alone crosses, what is handed over goes off chip, or waits in a memory. So a node of the search
+is a cut with the memory in which its map waits. A map that waits there takes room in every step, and counts where it is
+read. It waits in the lowest memory of which it takes little, if there is one. Only where not all has room together, or
+nothing is fast enough, it may wait in any that holds it, or go off chip: to move it further costs no less.
+
 Ranges without a price stand there with a bound and take no room. As long as the best way leads over such ranges, they
 are priced, so in the end no way is better (known as LazySP, ICAPS 2016). Ranges of equal structure are priced once.
+Where a range is known with maps in the lowest memories, this and the map's room elsewhere stand for the bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import partial
+from itertools import combinations, product
 from math import inf
 from typing import Protocol
 
 from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Graph
 from dfc.passes.causal_plan import Form
@@ -24,15 +32,18 @@ from dfc.passes.stacks import can_be_one, make_stack
 from dfc.scheduling.labels import Edge, Path, Paths, best_paths
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.partition_types import SLACK
+from dfc.scheduling.placement import Held, HeldMap
 from dfc.scheduling.step_bounds import StepBounds
+from dfc.scheduling.step_handed import HandedOver, handed_over, waiting_rooms
 from dfc.scheduling.step_pricer import StepPricer
-from dfc.scheduling.step_types import Bits, StepOption, fits_together
+from dfc.scheduling.step_types import STACK_PJ, Bits, StepOption, close, fits_together
 from dfc.scheduling.structure import structure
 
 #: parts of each memory that are reserved in turn where not all finds room together
 RESERVED = (0.0, 0.5, 0.75)
-#: different ranges that are priced before the search is ended with what it has
-MOST_PRICED = 72
+#: different ranges besides the plain ones that are priced before the search is ended with what it has; as many again
+#: where not all that is best has room together
+MOST_PRICED = 48
 #: what all memories together are where room does not count
 _ENDLESS = 1 << 62
 
@@ -75,11 +86,16 @@ class Forms(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RangeWay:
-    """One way to run a range; without an option it is a bound."""
+    """One way to run a range; without an option it is a bound.
+
+    before, after: the memory in which the map over its first and its last cut waits, None for off chip.
+    """
 
     first: int
     end: int
     form: Form
+    before: int | None
+    after: int | None
     energy_pj: float
     latency_cycles: float
     resident_bits: Bits
@@ -104,7 +120,7 @@ class JointPath:
     @property
     def energy_pj(self) -> float:
         """Of a step."""
-        return sum(way.energy_pj for way in self.ways)
+        return sum(way.option.energy_pj for way in self.ways if way.option)
 
     @property
     def latency_cycles(self) -> float:
@@ -112,15 +128,22 @@ class JointPath:
         return sum(way.latency_cycles for way in self.ways)
 
 
+#: a place for a cut, and the memory in which the map over it waits; off chip it is none
+_Node = tuple[int, int | None]
+
+
 @dataclass
 class _Range:
-    """An edge: what is known of it."""
+    """An edge: what is known of it; ``lower``: the same range with maps in the lowest memories that will do."""
 
     first: int
     end: int
     form: Form
+    before: int | None
+    after: int | None
     at: FormRange | None
     bound: tuple[float, float]
+    lower: _Range | None = None
     options: list[StepOption] = field(default_factory=list[StepOption])
     shares: int = 0
 
@@ -133,6 +156,7 @@ class JointSearch:
         forms: Forms,
         arch: Arch,
         cache: MappingCache,
+        objective: Objective,
         *,
         reserved: Sequence[float] = RESERVED,
         most_cycles: float = inf,
@@ -142,61 +166,83 @@ class JointSearch:
         self.forms = forms
         self.arch = arch
         self.cache = cache
-        self.objective = cache.objective
+        self.objective = objective
         self.reserved = reserved
         self.most_cycles = most_cycles
         self.most = most
         self.progress = progress
         self.why: Infeasible | None = None
+        self.ranges: list[_Range] = []
         self._pricers: dict[int, StepPricer] = {}
         self._bounds: dict[int, StepBounds] = {}
+        self._handed: dict[tuple[int, int], HandedOver | None] = {}
         self._known: dict[Hashable, list[StepOption]] = {}
 
     def run(self) -> JointPath:
         """The best way by the objective, within so many cycles per step."""
-        plain = self.forms.forms[0]
+        self.enter(anywhere=False)
+        if not self.ranges:
+            return JointPath((), True, 0, 0)
         for one in self.ranges:
-            if one.form is plain:
+            if one.form is self.forms.forms[0]:
                 self._price(one, 1)
-        endless = [_ENDLESS] * len(self.arch.memories)
-        found = self._settled(endless, 1)
-        if found.paths and not self._fits(found.paths[0]):
-            found = self._settled(self.sizes, len(self.reserved))
+        found = alone = self._settled([_ENDLESS] * len(self.arch.memories), 1)
+        if not found.paths or not self._fits(found.paths[0]):
+            self.enter(anywhere=True)
+            found = self._settled(self.sizes, 1)
+            if not close(found, alone, self.objective):
+                found = self._settled(self.sizes, len(self.reserved))
         ways = tuple(way for path in found.paths for _, way in path.edges)
         return JointPath(ways, found.complete, len(self.ranges), len(self._known), None if ways else self.why)
 
-    @cached_property
-    def ranges(self) -> list[_Range]:
-        """All ranges in all forms that they can have."""
-        found: list[_Range] = []
-        for first in range(self.forms.places - 1):
-            for end in range(first + 1, self.forms.places):
-                plain = self.forms.of(first, end, self.forms.forms[0])
-                if plain is None or not _can_be_one(plain):
-                    continue
-                found.append(_Range(first, end, self.forms.forms[0], plain, self._bound(plain, ())))
-                for form in self.forms.forms[1:]:
-                    work = self.forms.work(first, end, form)
-                    if work is not None:
-                        found.append(_Range(first, end, form, None, self._bound(plain, work)))
-        return found
+    def enter(self, *, anywhere: bool) -> None:
+        """Add all ranges in all forms that they can have, with maps over their ends in the lowest memories of which
+        they take little, or in any and off chip.
+        """
+        lowest = {(one.first, one.end, one.form): one for one in self.ranges}
+        for first, end in combinations(range(self.forms.places), 2):
+            plain = self.forms.of(first, end, self.forms.forms[0])
+            if plain is None or not _can_be_one(plain):
+                continue
+            forms: list[tuple[Form, Sequence[float]]] = [(self.forms.forms[0], ())]
+            forms += [(f, work) for f in self.forms.forms[1:] if (work := self.forms.work(first, end, f)) is not None]
+            places = product(*(self._waiting(plain, one, anywhere) for one in (self._arriving, self._leaving)))
+            for (form, work), (before, after) in product(forms, places):
+                at = plain if form is self.forms.forms[0] else None
+                bound = self._bound(plain, work, self._held(plain, before, after) or {})
+                one = _Range(first, end, form, before, after, at, bound, lowest.get((first, end, form)))
+                if one.lower is None or (before, after) != (one.lower.before, one.lower.after):
+                    self.ranges.append(one)
+
+    def _waiting(
+        self, plain: FormRange, over: Callable[[FormRange], HandedOver | None], anywhere: bool
+    ) -> Sequence[int | None]:
+        """Where the map over the first or the last cut of a range may wait: that which it reads last, or makes."""
+        found = over(plain)
+        if found is None:
+            return [None]
+        rooms = partial(waiting_rooms, plain.graph, self.arch, found.name, self._pricer(plain.graph).on_chip)
+        return [*rooms(part=1), None] if anywhere else (rooms()[:1] or [None])
 
     @property
     def sizes(self) -> list[int]:
         """Bits of every memory, off chip without what is there anyway."""
-        return next(iter(self._pricers.values())).sizes
+        plain = self.ranges[0].at
+        assert plain is not None
+        return self._pricer(plain.graph).sizes
 
     def _fits(self, path: Path[RangeWay]) -> bool:
         return fits_together(self.sizes, [way.option for _, way in path.edges if way.option is not None])
 
     def _settled(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
         """The best way, all of it priced; the best of what is priced once that is as much as may be."""
+        most = len(self._known) + self.most
         while True:
             found = self._best(sizes, shares)
             open_ = [number for path in found.paths for number, way in path.edges if way.option is None]
             if not open_:
                 return found
-            if len(self._known) >= self.most:
+            if len(self._known) >= most:
                 known = self._best(sizes, 0)
                 if known.paths:
                     return replace(known, complete=False)
@@ -204,25 +250,57 @@ class JointSearch:
                 self._price(self.ranges[number], shares)
 
     def _best(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
-        edges = [Edge(one.first, one.end, self._ways(one, shares)) for one in self.ranges]
-        return best_paths(self.forms.places, edges, sizes, self.objective, most_cycles=self.most_cycles)
+        ends: set[_Node] = {(0, None), (self.forms.places - 1, None)}
+        for one in self.ranges:
+            ends |= {(one.first, one.before), (one.end, one.after)}
+        order = sorted(ends, key=lambda node: (node[0], -1 if node[1] is None else node[1]))
+        number = {node: i for i, node in enumerate(order)}
+        edges = [
+            Edge(number[one.first, one.before], number[one.end, one.after], self._ways(one, shares))
+            for one in self.ranges
+        ]
+        return best_paths(len(order), edges, sizes, self.objective, most_cycles=self.most_cycles)
 
     def _ways(self, one: _Range, shares: int) -> list[RangeWay]:
         nothing = (0,) * len(self.arch.memories)
+        at = one.first, one.end, one.form, one.before, one.after
         found = [
-            RangeWay(one.first, one.end, one.form, o.energy_pj, o.latency_cycles, o.resident_bits, o.transient_bits, o)
+            RangeWay(*at, o.energy_pj + STACK_PJ, o.latency_cycles, o.resident_bits, o.transient_bits, o)
             for o in one.options
         ]
         if one.shares < shares and (one.options or not one.shares):
-            # with part of the memories nothing is cheaper than with all of them
-            energy = min((o.energy_pj for o in one.options), default=one.bound[0])
-            cycles = min((o.latency_cycles for o in one.options), default=one.bound[1])
-            found.append(RangeWay(one.first, one.end, one.form, energy, cycles, nothing, nothing))
+            energy, cycles = one.bound
+            if one.options:  # with part of the memories nothing is cheaper than with all of them
+                energy = min(o.energy_pj for o in one.options)
+                cycles = min(o.latency_cycles for o in one.options)
+            elif one.lower is not None and one.lower.options:
+                return [RangeWay(*at, *self._moved(one, one.lower))]
+            found.append(RangeWay(*at, energy + STACK_PJ, cycles, nothing, nothing))
         return found
+
+    def _moved(self, one: _Range, lower: _Range) -> tuple[float, float, Bits, Bits]:
+        """What a range takes at least, as far as it is known of the same range with maps in the lowest memories: to
+        move them costs what they cost off chip at least, and room where they go.
+        """
+        more = max(0.0, one.bound[0] - lower.bound[0])
+        energy = max(one.bound[0], more + min(o.energy_pj for o in lower.options))
+        cycles = max(one.bound[1], float(min(o.latency_cycles for o in lower.options)))
+        resident = [min(each) for each in zip(*(o.resident_bits for o in lower.options), strict=True)]
+        transient = tuple(min(each) for each in zip(*(o.transient_bits for o in lower.options), strict=True))
+        assert lower.at is not None
+        arriving = self._arriving(lower.at)
+        bits = self._map_bits(lower.at.graph, arriving.name) if arriving is not None else 0
+        for memory, sign in ((lower.before, -1), (one.before, 1)):
+            if memory is not None:
+                resident[memory] += sign * bits
+        return energy + STACK_PJ, cycles, tuple(resident), transient
+
+    def _map_bits(self, graph: Graph, name: str) -> int:
+        return graph.tensors[name].elements * self.arch.array.output_bits
 
     # --- prices
 
-    def _bound(self, at: FormRange, work: Sequence[float]) -> tuple[float, float]:
+    def _bound(self, at: FormRange, work: Sequence[float], held: Held) -> tuple[float, float]:
         """What no way is below, with so many times the positions of each layer; a little less, as sums may be rounded.
 
         Of layers that are recomputed more is read and written besides, never less.
@@ -232,7 +310,7 @@ class JointSearch:
             known = self.cache.model
             self._bounds[key] = StepBounds(at.graph, self.arch, known, any_lanes=False)
         bounds = self._bounds[key]
-        energy, cycles = bounds.range_bound(at.layers)
+        energy, cycles = bounds.range_bound(at.layers, held)
         for index, times in zip(at.layers, work, strict=False):
             energy += (times - 1) * bounds.layer_pj(index)
             cycles += (times - 1) * bounds.layer_cycles(index)
@@ -241,23 +319,64 @@ class JointSearch:
     def _price(self, one: _Range, shares: int) -> None:
         at = one.at or self.forms.of(one.first, one.end, one.form)
         one.at = at
+        held = None if at is None else self._in_form(one, at)
         for share in self.reserved[one.shares : shares]:
-            if at is None or not _can_be_one(at):
+            if at is None or held is None or not _can_be_one(at):
                 break
-            key = structure(at.graph, make_stack(at.graph, at.layers), {}), share
+            key = structure(at.graph, make_stack(at.graph, at.layers), held), share
             if key not in self._known:
-                self._known[key] = self._options(at, share)
+                self._known[key] = self._options(at, held, share)
                 if self.progress:
                     self.progress(at, one.form, self.cache)
             one.options += self._known[key]
         one.shares = max(one.shares, shares)
 
-    def _options(self, at: FormRange, share: float) -> list[StepOption]:
-        key = id(at.graph)
-        if key not in self._pricers:
-            self._pricers[key] = StepPricer(at.graph, self.arch, self.cache)
+    def _in_form(self, one: _Range, at: FormRange) -> Held | None:
+        """The maps that wait on chip; None where the range in its form reads or makes others than the plain one."""
+        held = self._held(at, one.before, one.after)
+        plain = self.forms.of(one.first, one.end, self.forms.forms[0])
+        assert plain is not None
+        theirs = self._held(plain, one.before, one.after)
+        assert theirs is not None
+        if held is None or held.keys() != theirs.keys():
+            return None
+        same = all(at.graph.made_shape(name) == plain.graph.made_shape(name) for name in held)
+        return held if same else None
+
+    def _held(self, at: FormRange, before: int | None, after: int | None) -> Held | None:
+        """The maps that wait on chip before and after a range, with their memories; None where there are none such."""
+        found: dict[str, HeldMap] = {}
+        for memory, one in ((before, self._arriving(at)), (after, self._leaving(at))):
+            if memory is not None:
+                if one is None:
+                    return None
+                found[one.name] = HeldMap(memory)
+        return found
+
+    def _arriving(self, at: FormRange) -> HandedOver | None:
+        """The one map over a range's first cut, if it reads it last."""
+        found = self._over(at.graph, at.layers.start)
+        return found if found is not None and found.last < at.layers.stop else None
+
+    def _leaving(self, at: FormRange) -> HandedOver | None:
+        """The one map over a range's last cut, if it makes it."""
+        found = self._over(at.graph, at.layers.stop)
+        return found if found is not None and found.maker >= at.layers.start else None
+
+    def _over(self, graph: Graph, cut: int) -> HandedOver | None:
+        key = id(graph), cut
+        if key not in self._handed:
+            self._handed[key] = handed_over(graph, cut)
+        return self._handed[key]
+
+    def _pricer(self, graph: Graph) -> StepPricer:
+        if id(graph) not in self._pricers:
+            self._pricers[id(graph)] = StepPricer(graph, self.arch, self.cache)
+        return self._pricers[id(graph)]
+
+    def _options(self, at: FormRange, held: Held, share: float) -> list[StepOption]:
         reserved = {m: int(size * share) for m, size in enumerate(self.sizes) if share}
-        options = self._pricers[key].options(at.layers, reserved)
+        options = self._pricer(at.graph).options(at.layers, reserved, held)
         if isinstance(options, Infeasible):
             self.why = self.why or options
             return []

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dfc.ir import Axis, Interval, Layer, Role
-from dfc.passes.stacks import make_stack
+from dfc.passes.stacks import Stack, make_stack
 from dfc.scheduling.bounds import LayerBounds
 from dfc.scheduling.engine import modelled
 
@@ -18,21 +18,41 @@ class StepBounds(LayerBounds):
         made = self.graph.made(self.graph.layers[index].output)
         return made[Axis.X] * made[Axis.Y]
 
-    def range_bound(self, layers: Sequence[int]) -> tuple[float, float]:
-        """Energy and cycles of layers in one stack: weights and past are there already."""
+    def range_bound(self, layers: Sequence[int], on_chip: Collection[str] = ()) -> tuple[float, float]:
+        """Energy and cycles of layers in one stack: weights and past are there already.
+
+        on_chip: maps that cross its border on chip.
+        """
         if not modelled(self.graph.layers[layers[0]]):
             return 0.0, 0.0
         stack = make_stack(self.graph, layers)
         bits = self.arch.array.output_bits
-        leaving = sum(self.graph.made_elements(name) for name in stack.outputs) * bits
+        leaving = sum(self.graph.made_elements(name) for name in stack.outputs if name not in on_chip) * bits
         within = sum(self.graph.made_elements(self.graph.layers[i].output) for i in layers) * bits - leaving
-        arriving = sum(self._needed_bits(name, stack) for name in stack.inputs if name not in self.graph.past)
+        arriving = sum(self._arriving_bits(name, stack) for name in stack.inputs if name not in on_chip)
         energy = sum(map(self.layer_pj, layers)) + max(0, within) * self.write_pj
         weights_pj, weights_cycles = self._weights(sum(map(self._constant_bits, layers)))
         energy += weights_pj
         energy += self.off_chip_pj(arriving, inwards=True) + self.off_chip_pj(leaving, inwards=False)
         edge = self.off_chip_cycles(arriving, leaving)
         return energy, max(weights_cycles, edge, sum(map(self.layer_cycles, layers)))
+
+    def _arriving_bits(self, name: str, stack: Stack) -> int:
+        """Bits of a stack's input that come in every step: of one with a past, what is new, all of it along time."""
+        time = self.graph.time
+        if name not in self.graph.past or time is None:
+            return self._needed_bits(name, stack)
+        found: list[int] = []
+        for index in stack.layers:
+            layer = self.graph.layers[index]
+            for source in layer.sources:
+                if source.tensor == name:
+                    read = [
+                        self.graph.made(name)[axis] if axis is time else self._positions_read(layer, source, axis)
+                        for axis in (Axis.X, Axis.Y)
+                    ]
+                    found.append(self._source_bits(layer, source, read[0], read[1]))
+        return max(found, default=0)
 
     def _weights(self, bits: int) -> tuple[float, float]:
         """Energy and cycles that it takes at least to bring weights to the array: lower memories are full of them, and

@@ -83,6 +83,11 @@ class StepPricer:
         """Bits of every memory that stacks may take."""
         return [memory.size_bits - self.pricer.taken.get(m, 0) for m, memory in enumerate(self.arch.memories)]
 
+    @property
+    def on_chip(self) -> Sequence[int]:
+        """Memories that maps pass through on chip, the lowest first."""
+        return self.pricer.ladder.shared[:-1]
+
     def options(
         self, layers: Sequence[int], reserved_bits: Mapping[int, int] | None = None, held: Held | None = None
     ) -> list[StepOption] | Infeasible:

@@ -18,27 +18,22 @@ from math import inf
 
 from dfc.backend_cost.mapping_cost import Objective
 from dfc.ir import Graph
-from dfc.passes.stacks import can_be_one, crossing_elements, cut_after, stands_alone
+from dfc.passes.stacks import can_be_one, crossing_elements, cut_after
 from dfc.scheduling.addresses import ends, stacked
 from dfc.scheduling.labels import Edge, Paths, best_paths
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.placement import Buffer, HeldMap
+from dfc.scheduling.step_handed import handed_over, waiting_rooms
 from dfc.scheduling.step_pricer import StepPricer
-from dfc.scheduling.step_types import Bits, StepOption
+from dfc.scheduling.step_types import STACK_PJ, Bits, StepOption, close
 
 #: places where a network is cut at most, besides those around layers that stand alone
 MOST_CUTS = 12
-#: a map may wait on chip where it takes less than this part of the memory
-_LITTLE = 4
 #: parts of each memory that are reserved in turn where not all finds room
 _RESERVED = (0.5, 0.75)
-#: what costs at most by this share more than if all had the chip for themselves is good enough
-_DEARER = 0.25
 
 #: where the map over a bound waits: its name and memory, or off chip
 Place = tuple[str, HeldMap] | None
-#: counts for each stack where energies are compared
-_STACK_PJ = 1e-3
 #: told of a range (its first layer, and the first after it) once it is priced
 Progress = Callable[[int, int], None]
 
@@ -66,6 +61,7 @@ def best_ranges(
     most_cycles: float = inf,
     progress: Progress | None = None,
     on_chip: bool = True,
+    levels: Mapping[int, int | None] | None = None,
 ) -> StepRanges:
     """The best stacks of a step.
 
@@ -73,10 +69,12 @@ def best_ranges(
                  it to the search.
     most_cycles: what a step must not exceed.
     on_chip:     whether maps may wait on chip between stacks.
+    levels:      in which memory the map waits that is handed over after each layer of ``cuts``, None for off chip; None
+                 leaves it to the search.
     """
     graph = pricer.graph
     bounds, legal = _bounds(graph) if cuts is None else (_fixed(graph, cuts), 0)
-    ranges = _Ranges(pricer, bounds, fixed=cuts is not None, on_chip=on_chip)
+    ranges = _Ranges(pricer, bounds, levels, fixed=cuts is not None, on_chip=on_chip)
     sizes = pricer.sizes
     found: Paths[_Way] | None = None
     for share, off_chip in ((0.0, False), (0.0, True), *((share, True) for share in _RESERVED)):
@@ -84,7 +82,7 @@ def best_ranges(
         nodes, edges = ranges.edges()
         found = best_paths(nodes, edges, sizes, objective, most_cycles=most_cycles)
         alone = best_paths(nodes, edges, [1 << 62] * len(sizes), objective, most_cycles=most_cycles)
-        if (found.paths and _close(found, alone, objective)) or (off_chip and not alone.paths):
+        if (found.paths and close(found, alone, objective)) or (off_chip and not alone.paths):
             break
     assert found is not None
     chosen = tuple(way.option for path in found.paths[:1] for _, way in path.edges)
@@ -100,7 +98,7 @@ class _Way:
 
     @property
     def energy_pj(self) -> float:
-        return self.option.energy_pj + _STACK_PJ
+        return self.option.energy_pj + STACK_PJ
 
     @property
     def latency_cycles(self) -> float:
@@ -121,11 +119,22 @@ class _Ranges:
     Each end of a range is a bound with the place where the map over it waits.
     """
 
-    def __init__(self, pricer: StepPricer, bounds: Sequence[int], *, fixed: bool, on_chip: bool) -> None:
+    def __init__(
+        self,
+        pricer: StepPricer,
+        bounds: Sequence[int],
+        levels: Mapping[int, int | None] | None,
+        *,
+        fixed: bool,
+        on_chip: bool,
+    ) -> None:
         self.pricer = pricer
         self.bounds = bounds
         self.spans = list(_spans(pricer.graph, bounds, fixed=fixed))
-        self.over = [_over(pricer, bounds, number) if on_chip else None for number in range(len(bounds))]
+        if levels is not None:
+            self.over = [_given(pricer.graph, bound, levels.get(bound - 1)) for bound in bounds]
+        else:
+            self.over = [_over(pricer, bound) if on_chip else None for bound in bounds]
         self.ways: dict[tuple[tuple[int, Place], tuple[int, Place]], list[StepOption]] = {}
         self.why: Infeasible | None = None
 
@@ -167,36 +176,26 @@ class _Ranges:
 
 @dataclass(frozen=True, slots=True)
 class _Over:
-    """The one map over a bound: where it can wait on chip, the layer that makes it, and the last that reads it."""
+    """The one map over a bound: where it waits on chip, the layer that makes it, and the last that reads it."""
 
     place: tuple[str, HeldMap]
     maker: int
     last: int
 
 
-def _over(pricer: StepPricer, bounds: Sequence[int], number: int) -> _Over | None:
+def _over(pricer: StepPricer, bound: int) -> _Over | None:
     """The one map over a bound, if it can wait in a memory of which it takes little, the lowest of these."""
-    graph, bound = pricer.graph, bounds[number]
-    if number in (0, len(bounds) - 1):
+    found = handed_over(pricer.graph, bound)
+    if found is None:
         return None
-    last = {name: max(users, default=-1) for name, users in graph.consumers.items()}
-    over = [name for layer in graph.layers[:bound] for name in layer.outputs if last[name] >= bound]
-    if len(over) != 1 or over[0] in graph.outputs:
-        return None
-    maker, readers = graph.producer[over[0]], graph.consumers[over[0]]
-    around = [graph.layers[i] for i in (maker, *readers)]
-    if min(readers) < bound or any(map(stands_alone, around)):
-        return None
-    bits = graph.tensors[over[0]].elements * pricer.arch.array.output_bits
-    memories = pricer.pricer.ladder.shared[:-1]
-    fit = [m for m in memories if bits * _LITTLE <= pricer.arch.memories[m].size_bits]
-    return _Over((over[0], HeldMap(fit[0])), maker, max(readers)) if fit else None
+    rooms = waiting_rooms(pricer.graph, pricer.arch, found.name, pricer.on_chip)
+    return _Over((found.name, HeldMap(rooms[0])), found.maker, found.last) if rooms else None
 
 
-def _close(one: Paths[_Way], other: Paths[_Way], objective: Objective) -> bool:
-    """Whether one costs little more than another, which need not fit."""
-    a, b = (objective.of(each.paths[0].energy_pj, each.paths[0].latency_cycles) for each in (one, other))
-    return a <= b * (1 + _DEARER)
+def _given(graph: Graph, bound: int, memory: int | None) -> _Over | None:
+    """The same in a memory that is given; None for off chip."""
+    found = handed_over(graph, bound) if memory is not None else None
+    return None if found is None or memory is None else _Over((found.name, HeldMap(memory)), found.maker, found.last)
 
 
 def _bounds(graph: Graph) -> tuple[list[int], int]:

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dfc.backend_cost.mapping_cost import Objective
 from dfc.hwdsl.arch import Arch
 from dfc.scheduling.engine import StackCost
 from dfc.scheduling.label_bounds import undominated
+from dfc.scheduling.labels import Paths, W
 
 #: into how many parts a memory is divided where the room that options take is compared
 _PARTS = 64
+#: counts for each stack where energies are compared, so that of equals few win
+STACK_PJ = 1e-3
+#: what costs at most by this share more than if all had the chip for themselves is good enough
+_DEARER = 0.25
 #: bits per memory, by its index in ``Arch.memories``
 Bits = tuple[int, ...]
 
@@ -65,3 +71,11 @@ def useful_options(options: Sequence[StepOption], arch: Arch) -> list[StepOption
     table = np.array([measures(option) for option in options])
     order = np.lexsort(table.T[::-1])
     return [options[i] for i in order[undominated(table[order])]]
+
+
+def close(found: Paths[W], alone: Paths[W], objective: Objective) -> bool:
+    """Whether stacks that fit together cost little more than if each had the chip for itself."""
+    if not found.paths or not alone.paths:
+        return False
+    a, b = (objective.of(each.paths[0].energy_pj, each.paths[0].latency_cycles) for each in (found, alone))
+    return a <= b * (1 + _DEARER)

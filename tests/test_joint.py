@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import combinations, pairwise, product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from dfc.scheduling.check import check_schedule
 from dfc.scheduling.joint_search import JointSearch
 from dfc.scheduling.labels import Edge, best_paths
 from dfc.scheduling.levels import Infeasible
+from dfc.scheduling.placement import HeldMap
 from dfc.scheduling.step_bounds import StepBounds
 from dfc.scheduling.step_pricer import StepPricer, along_tiles
 from dfc.scheduling.step_ranges import best_ranges
@@ -40,12 +41,14 @@ NETWORKS = {
     "wide": ((1, 1, 64), (3, 1, 64), (1, 1, 4)),
     "six": ((3, 1, 8), (2, 2, 0), (3, 1, 8), (1, 1, 32), (3, 1, 8), (2, 1, 4)),
 }
-#: network, windows per step, KiB of the larger memory for maps, objective, forms of the best way
-CASES = [
-    ("strided", 2, 64, Objective.ENERGY, [Form.DENSE]),
-    ("chain", 1, 1, Objective.EDP, [Form.DENSE]),
-    # two rows of 64 channels have no room: to make them again from 4 channels is cheaper than to fetch them
-    ("wide", 1, 2, Objective.ENERGY, [Form.RECOMPUTED]),
+#: network, windows per step, KiB of the larger memory for maps, objective, where to cut, forms of the best way
+CASES: list[tuple[str, int, int, Objective, list[int] | None, list[Form]]] = [
+    ("strided", 2, 64, Objective.ENERGY, None, [Form.DENSE]),
+    ("chain", 1, 1, Objective.EDP, None, [Form.DENSE]),
+    # the map of 64 channels waits in the larger memory, as small ones fill the lowest
+    ("wide", 1, 2, Objective.ENERGY, None, [Form.DENSE] * 3),
+    # two rows of 64 channels have no room in one stack: to make them again from 4 is cheaper than to fetch them
+    ("wide", 1, 2, Objective.ENERGY, [], [Form.RECOMPUTED]),
 ]
 
 
@@ -77,53 +80,69 @@ def chip(kib: int) -> Arch:
     return replace(arch, memories=memories)
 
 
-Priced = dict[tuple[int, int, Form], list[StepOption]]
+#: a place for a cut, and the memory in which the map over it waits, None for off chip
+Node = tuple[int, int | None]
+Priced = dict[tuple[Node, Node, Form], list[StepOption]]
+#: memories for maps on chip, by their index on the page
+LEVELS = ("lb_io", "gb_io")
 
 
-def priced(forms: StepForms, cache_: MappingCache) -> Priced:
-    """All ranges in all forms, whatever they have in common; no bound is above any of them."""
+def waiting(graph: Graph, arch: Arch, place: int) -> list[int | None]:
+    """Where the map over a cut of a chain may wait: off chip, or wherever it fits."""
+    if place in (0, len(graph.layers)):
+        return [None]
+    bits = graph.tensors[graph.layers[place - 1].output].elements * arch.array.output_bits
+    return [None, *(m for m, one in enumerate(arch.memories) if one.name in LEVELS and bits <= one.size_bits)]
+
+
+def priced(forms: StepForms, cache_: MappingCache, *, most: int = 99) -> Priced:
+    """All ranges of a chain in all forms, with maps wherever they may wait, in the first ``most`` of these places,
+    whatever they have in common; no bound is above any of them.
+    """
     found: Priced = {}
     for first, end in combinations(range(forms.places), 2):
         for form in forms.forms:
             at = forms.of(first, end, form)
-            if at is not None:
-                options = StepPricer(at.graph, forms.turned, cache_).options(at.layers)
+            if at is None:
+                continue
+            pricer = StepPricer(at.graph, forms.turned, cache_)
+            bounds = StepBounds(at.graph, forms.turned, EXACT, any_lanes=False)
+            low, high = at.layers.start, at.layers.stop
+            sides = [waiting(at.graph, forms.turned, place)[:most] for place in (low, high)]
+            for before, after in product(*sides):
+                over = ((before, low), (after, high))
+                held = {at.graph.layers[place - 1].output: HeldMap(m) for m, place in over if m is not None}
+                options = pricer.options(at.layers, None, held)
                 if not isinstance(options, Infeasible):
-                    found[first, end, form] = options
-                    energy, cycles = StepBounds(at.graph, forms.turned, EXACT, any_lanes=False).range_bound(at.layers)
+                    found[(first, before), (end, after), form] = options
+                    energy, cycles = bounds.range_bound(at.layers, held)
                     assert all(o.energy_pj >= energy and o.latency_cycles >= cycles for o in options)
     return found
 
 
-def every(places: int, forms: Sequence[Form], found: Priced, arch: Arch) -> Iterator[tuple[float, float]]:
-    """Energy and cycles of all cuts, forms and options that fit together."""
-    for count in range(places - 1):
-        for inner in combinations(range(1, places - 1), count):
-            ranges = list(pairwise((0, *inner, places - 1)))
-            for each in product(forms, repeat=len(ranges)):
-                sets = [found.get((*r, form), []) for r, form in zip(ranges, each, strict=True)]
-                for options in product(*sets):
-                    if fits_together([m.size_bits for m in arch.memories], options):
-                        yield sum(o.energy_pj for o in options), sum(o.latency_cycles for o in options)
-
-
-@pytest.mark.parametrize(("name", "windows", "kib", "objective", "chosen"), CASES)
-def test_as_good_as_all_ways_tried(name: str, windows: int, kib: int, objective: Objective, chosen: list[Form]) -> None:
-    forms = StepForms(timed(network(name), "H"), CausalOptions(windows=windows), chip(kib))
+@pytest.mark.parametrize(("name", "windows", "kib", "objective", "cuts", "chosen"), CASES)
+def test_as_good_as_all_ways_tried(
+    name: str, windows: int, kib: int, objective: Objective, cuts: list[int] | None, chosen: list[Form]
+) -> None:
+    """All cuts, forms, places for maps and ways to run ranges, one by one."""
+    forms = StepForms(timed(network(name), "H"), CausalOptions(windows=windows), chip(kib), fixed=cuts)
     mappings = MappingCache(forms.turned, objective, EXACT)
     found = priced(forms, mappings)
-    all_costs = set(every(forms.places, forms.forms, found, forms.turned))
-    search = JointSearch(forms, forms.turned, mappings, reserved=(0.0,))
-    for one in search.ranges:
-        options = found.get((one.first, one.end, one.form), [])
-        assert all(one.bound[0] <= o.energy_pj and one.bound[1] <= o.latency_cycles for o in options)
-    assert {(one.first, one.end, one.form) for one in search.ranges} >= found.keys()
+    search = JointSearch(forms, forms.turned, mappings, objective, reserved=(0.0,))
     best = search.run()
     assert best.complete
-    least = min(objective.of(*one) for one in all_costs)
-    assert objective.of(best.energy_pj, best.latency_cycles) == pytest.approx(least, rel=1e-12)
+    nodes = sorted({end for pair in found for end in pair[:2]}, key=lambda node: (node[0], node[1] or -1))
+    edges = [Edge(nodes.index(first), nodes.index(end), options) for (first, end, _), options in found.items()]
+    least = least_of_all(edges, len(nodes), [m.size_bits for m in forms.turned.memories], objective)
+    assert objective.of(best.energy_pj, best.latency_cycles) == pytest.approx(least, rel=1e-9)
     assert [way.form for way in best.ways] == chosen
     assert fits_together([m.size_bits for m in forms.turned.memories], [way.option for way in best.ways if way.option])
+    search.enter(anywhere=True)
+    for one in search.ranges:
+        options = found.get(((one.first, one.before), (one.end, one.after), one.form), [])
+        assert all(one.bound[0] <= o.energy_pj and one.bound[1] <= o.latency_cycles for o in options)
+    known = {((one.first, one.before), (one.end, one.after), one.form) for one in search.ranges}
+    assert known >= found.keys()
 
 
 def some(options: Sequence[StepOption], scarce: Sequence[int]) -> list[StepOption]:
@@ -158,10 +177,10 @@ def test_six_layers_against_all_ways() -> None:
     """All cuts and forms of a step of six layers, with a few of the ways of each range, in memories that are scarce."""
     forms = StepForms(timed(network("six"), "H"), CausalOptions(), chip(2))
     arch = forms.turned
-    found = priced(forms, MappingCache(arch, Objective.EDP, EXACT))
+    found = priced(forms, MappingCache(arch, Objective.EDP, EXACT), most=1)
     assert forms.places == 7
     scarce = [m for m, memory in enumerate(arch.memories) if memory.name in ("gb_io", "lb_io", "gb_w", "lb_w")]
-    edges = [Edge(first, end, some(options, scarce)) for (first, end, _), options in found.items()]
+    edges = [Edge(first[0], end[0], some(options, scarce)) for (first, end, _), options in found.items()]
     sizes = [memory.size_bits for memory in arch.memories]
     for objective in Objective:
         best = best_paths(forms.places, edges, sizes, objective)
@@ -207,17 +226,22 @@ def test_a_range_does_not_depend_on_the_forms_of_others(
     assert macs == form.step.macs
 
 
-def test_the_choice_is_what_is_compiled() -> None:
-    """The stacks of the chosen step cost no more than the search says; user's cuts are kept."""
+@pytest.mark.parametrize(
+    ("cuts", "chosen", "levels"),
+    [(None, [Form.DENSE] * 3, [None, "gb_io"]), ([0], [Form.DENSE] * 2, [None]), ([], [Form.RECOMPUTED], [])],
+)
+def test_the_choice_is_what_is_compiled(cuts: list[int] | None, chosen: list[Form], levels: list[str | None]) -> None:
+    """The stacks of the chosen step cost what the search says, with maps where it says; user's cuts are kept."""
     model, arch = timed(network("wide"), "H"), chip(2)
-    found = joint(model, CausalOptions(), arch, Objective.ENERGY, cuts=[1])
-    assert [way.form for way in found.path.ways] == [Form.RECOMPUTED, Form.DENSE]
+    found = joint(model, CausalOptions(), arch, Objective.ENERGY, cuts=cuts)
+    assert [way.form for way in found.path.ways] == chosen
+    assert [None if m is None else arch.memories[m].name for m in found.cuts.values()] == levels
     form = streaming(model, found.options)
     graph, arch = along_tiles(form.resident(), arch)
     pricer = StepPricer(graph, arch, MappingCache(arch, Objective.ENERGY, EXACT))
-    best = best_ranges(pricer, Objective.ENERGY, cuts=found.cuts, on_chip=False)
+    best = best_ranges(pricer, Objective.ENERGY, cuts=list(found.cuts), levels=found.cuts)
     assert sum(o.energy_pj for o in best.options) == pytest.approx(found.path.energy_pj, rel=1e-9)
-    assert found.cuts == (1,)
+    assert cuts is None or list(found.cuts) == cuts
 
 
 def test_a_compilation_chooses_forms(tmp_path: Path) -> None:
