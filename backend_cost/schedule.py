@@ -424,7 +424,7 @@ class FramesTried:
 class StepInfo:
     """One step of a network over time: all else in the schedule is of a step in the steady state.
 
-    axis:          along which time lies in this file, "y" or "x": rows or columns of tiles of which a step makes one;
+    axis:          along which time lies in this file, "y" or "x": a step is rows or columns of an endless recording;
                    "" where nothing of the past is kept.
     window_frames, hop_frames: of the model's window, and from one window to the next.
     frames, windows: new frames of a step, and windows that end in it.

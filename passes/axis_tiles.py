@@ -1,8 +1,9 @@
 """Tiles along one axis: what each computes, reads and leaves for those after it, and which of them behave alike.
 
-Along the time axis of a step (``Graph.time``) there is one tile: the step in the steady state, when as many steps came
-before it as it looks back. What earlier steps left waits in caches that live from step to step, as far as layers of the
-stack still read it, and the next step finds the same, ``new`` positions later.
+Along the time axis of a step (``Graph.time``) tiles are those of the steady state, when as many steps came before as
+are looked back at. What earlier steps left waits in caches that live from step to step, as far as layers of the stack
+still read it, and the next step finds the same, ``new`` positions later. So a tile of some frames of a step does what a
+step of so many frames does.
 """
 
 from __future__ import annotations
@@ -185,15 +186,15 @@ class AxisWalk:
         self.past = {name: graph.past_along(name, axis) for name in self.names}
         self.steady = axis is graph.time
         whole = self.size[stack.outputs[-1]]
-        self.borders = [0, whole] if self.steady else edges(whole, min(tile, whole), remainder_first=remainder_first)
+        old = self.past[stack.outputs[-1]]
+        self.borders = [old + at for at in edges(whole - old, min(tile, whole - old), remainder_first=remainder_first)]
         self.tiles = len(self.borders) - 1
 
     def own_part(self, name: str, tile: int) -> Interval:
         """What of a stack output a tile must complete; outputs of another size are shared out in proportion."""
-        if self.steady:
-            return Interval(self.past[name], self.size[name])
-        total, size = self.borders[-1], self.size[name]
-        lo, hi = (-(-self.borders[tile + i] * size // total) for i in (0, 1))
+        old, start = self.past[name], self.borders[0]
+        total, size = self.borders[-1] - start, self.size[name] - old
+        lo, hi = (old - (start - self.borders[tile + i]) * size // total for i in (0, 1))
         return Interval(lo, hi)
 
     def demands(self, tile: int, done: Mapping[str, int]) -> tuple[dict[str, Interval], dict[str, Interval]]:
@@ -211,7 +212,7 @@ class AxisWalk:
                 needed[name] = needed[name].hull(axis_map.needs(span, self.size[name]))
         for name in self.stack.inputs:  # what a stride skips between tiles is fetched like what it skips within one
             if needed[name].size:  # and along time everything is, as its turn to be read will come
-                hi = self.size[name] if self.steady else needed[name].hi
+                hi = self.size[name] if self.steady and tile == self.tiles - 1 else needed[name].hi
                 needed[name] = Interval(min(needed[name].lo, done[name]), hi)
             fresh[name] = self._fresh(name, needed[name], done[name])
         return needed, fresh
@@ -257,9 +258,9 @@ class AxisWalk:
             return moment
         if any(max(at, moment.fresh[n].hi) - at != by[n] for n, at in moment.done.items()):
             return moment
-        outputs = ((self.own_part(n, moment.tile), self.size[n], by[n]) for n in self.stack.outputs)
-        width = self.borders[moment.tile + 1] - self.borders[moment.tile]
-        if any(part.size != d or d * self.borders[-1] != width * size for part, size, d in outputs):
+        outputs = ((self.own_part(n, moment.tile), self.size[n] - self.past[n], by[n]) for n in self.stack.outputs)
+        width, total = self.borders[moment.tile + 1] - self.borders[moment.tile], self.borders[-1] - self.borders[0]
+        if any(part.size != d or d * total != width * size for part, size, d in outputs):
             return moment
         ahead = self._same_tiles(moment.tile, width)
         for name, d in by.items():
@@ -326,8 +327,10 @@ class AxisWalk:
         found: list[tuple[AxisStep, int]] = []
         later: dict[str, int] = {}  # per tensor the first position that any later tile needs
         if self.steady:  # the next step needs the same of all that has moved on meanwhile
-            needed = moments[0].needed
-            later = {n: needed[n].lo + self.size[n] - self.past[n] for n in self.names if needed[n].size}
+            for name in self.names:
+                first = [moment.needed[name].lo for moment in moments if moment.needed[name].size]
+                if first:
+                    later[name] = min(first) + self.size[name] - self.past[name]
         for moment in reversed(moments):
             left = moment.ahead + 1
             later = {n: at - moment.ahead * moment.by.get(n, 0) for n, at in later.items()}  # as seen from the first

@@ -9,7 +9,7 @@ what is new beside it. So the tensor that the join made becomes the one that its
 2. The cut for the next step goes.
 3. A network output that is the result, or a cut from it that ends with its newest position, hands out the new
    positions alone: earlier steps handed out the others. So do several such cuts that lie one after the other, those of
-   the windows that end in the step.
+   the windows that end in the step, also where together they are all of a tensor without a past.
 4. Cuts at every n-th position along time are read in place (:mod:`dfc.passes.fold_slices` does so for n = 1).
 
 A state stays an input and an output where that is not possible: where its tensor has time on another axis than most, or
@@ -157,7 +157,8 @@ def _new_outputs(graph: Graph, time: Axis) -> Graph:
         last = graph.tensors[name].spatial[time] - 1
         kept = layer.sources[0].tensor
         newest = max(source.maps[time].num * last + source.maps[time].hi for source in layer.sources)
-        if kept in graph.past and newest == graph.tensors[kept].spatial[time] - 1:
+        whole = graph.tensors[kept].spatial[time]
+        if newest == whole - 1 and (kept in graph.past or _covers(layer, time, last + 1, whole)):
             found[name] = kept
     outputs = dict.fromkeys(found.get(name, name) for name in graph.outputs)
     layers = [layer for layer in graph.layers if layer.output not in found]
@@ -208,6 +209,12 @@ def _are_windows(graph: Graph, layer: Layer, axis: Axis) -> bool:
         and s.maps[axis].num >= 1
         for s in sources
     )
+
+
+def _covers(layer: Layer, axis: Axis, length: int, whole: int) -> bool:
+    """Whether cuts of so many positions hold every position of a tensor once, and lie in its order."""
+    maps = [source.maps[axis] for source in layer.sources]
+    return [m.num * at + m.lo for m in maps for at in range(length)] == list(range(whole))
 
 
 def _all_can(graph: Graph, tensor: str, axis: Axis) -> bool:

@@ -184,13 +184,13 @@ class Tiler:
     def plan(self, tile: tuple[int, int], overlap: Modes, order: Order = Order.ROWS) -> DepthFirstPlan:
         """The plan for tiles of (x, y) positions; larger tiles than the map are the map.
 
-        A step over time is one tile along time, walked along the other axis.
+        Tiles of a step over time follow each other along the other axis, then along time.
         """
         tile = (min(tile[0], self.extents[0]), min(tile[1], self.extents[1]))
         if self.graph.time is Axis.X:
-            tile, order = (self.extents[0], tile[1]), Order.COLUMNS
+            order = Order.COLUMNS
         elif self.graph.time is Axis.Y:
-            tile, order = (tile[0], self.extents[1]), Order.ROWS
+            order = Order.ROWS
         x = self.axis(Axis.X, tile[0], overlap)
         y = self.axis(Axis.Y, tile[1], overlap)
         classes: list[TileClass] = []

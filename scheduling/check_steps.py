@@ -59,12 +59,12 @@ def _brought(stack: StackEntry, number: int, b: BufferEntry, outside: str) -> It
 
 
 def _rings(stack: StackEntry, number: int, step: StepInfo) -> Iterator[Violation]:
-    """A step is one tile along time; what it finds there of a map was left in a cache that stays."""
+    """Tiles along time are walked last; what they find there of a map was left in a cache that stays."""
     axis = "xy".index(step.axis) if step.axis in ("x", "y") else None
     if axis is None:
         return
-    if stack.tile[axis] < stack.map[axis] or stack.order != ("columns", "rows")[axis]:
-        yield Violation("the step is cut along time", 0, number)
+    if stack.order != ("columns", "rows")[axis]:
+        yield Violation("tiles follow each other along time first", 0, number)
     cache = ("H cache", "V cache")[axis]
     found = {
         made.tensor for tile in stack.tile_classes for run in tile.layers for made in run.makes if made.left[axis] > 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import inf
 
 from dfc.backend_cost.mapping_cache import MappingCache
@@ -56,12 +57,13 @@ class _Descent:
     cycles: float = inf
     ended: bool = False
 
-    def note(self, option: StepOption, *, small: bool) -> None:
+    def note(self, options: Sequence[StepOption], *, small: bool) -> None:
+        """What tiles of a size cost."""
+        energy, cycles = min(o.energy_pj for o in options), min(o.latency_cycles for o in options)
         less = 1 - _BETTER
-        better = option.energy_pj < self.energy_pj * less or option.latency_cycles < self.cycles * less
-        self.ended = small and not better
-        self.energy_pj = min(self.energy_pj, option.energy_pj)
-        self.cycles = min(self.cycles, option.latency_cycles)
+        self.ended = small and energy >= self.energy_pj * less and cycles >= self.cycles * less
+        self.energy_pj = min(self.energy_pj, energy)
+        self.cycles = min(self.cycles, cycles)
 
 
 class StepPricer:
@@ -124,8 +126,14 @@ class StepPricer:
             cost = self.pricer.price(next(self.plans(layers)))
             yield cost if isinstance(cost, Infeasible) else self._option(cost)
             return
+        shallower, frames, found = _Descent(), 0, list[StepOption]()  # tiles of ever fewer frames
         descents: dict[object, _Descent] = {}
         for plan in self.plans(layers):
+            if self._frames(plan) != frames:
+                if found and self._deep_enough(shallower, found):
+                    return
+                frames, found = self._frames(plan), []
+                descents.clear()
             resident = Resident(self.graph, self.arch, plan, held, reserved)
             on_chip: set[object] = set()  # weights with which ring buffers have room on chip
             ways = list(ways_to_stay(resident))
@@ -145,9 +153,22 @@ class StepPricer:
                     yield cost
                     continue
                 option = self._option(cost)
-                descent.note(option, small=self._small(option))
+                descent.note([option], small=self._small(option))
+                found.append(option)
                 on_chip.add(weights)
                 yield option
+
+    def _deep_enough(self, shallower: _Descent, found: Sequence[StepOption]) -> bool:
+        """Whether tiles of still fewer frames are of no use: the best of these take little room, or others that do cost
+        no less than those before.
+        """
+        shallower.note(found, small=any(map(self._small, found)))
+        best = min(found, key=lambda o: o.energy_pj), min(found, key=lambda o: o.latency_cycles)
+        return shallower.ended or all(map(self._small, best))
+
+    def _frames(self, plan: DepthFirstPlan) -> int:
+        """Positions along time of a tile."""
+        return plan.tile[0 if self.graph.time is Axis.X else 1]
 
     def _small(self, option: StepOption) -> bool:
         """Whether what is not resident takes little of each memory that maps pass through."""
@@ -155,15 +176,16 @@ class StepPricer:
         return all(option.transient_bits[m] * _LITTLE <= sizes[m].size_bits for m in self.pricer.ladder.shared)
 
     def plans(self, layers: Sequence[int]) -> Iterator[DepthFirstPlan]:
-        """A step as a whole, then in smaller and smaller tiles along the axis that is not time.
+        """A step as a whole, then in smaller and smaller tiles along the axis that is not time; then with fewer and
+        fewer frames in each.
 
         Overlap of these is kept; where that takes more than the ring buffers, also computed again.
         """
         tiler = Tiler(self.graph, make_stack(self.graph, layers), remainder_first=False)
         axis = 1 if self.graph.time is Axis.X else 0  # along which there are tiles, in (x, y)
         other = Overlap.H_CACHED if self.graph.time is Axis.X else Overlap.V_CACHED
-        for size in halvings(tiler.extents[axis]):
-            tile = (size, tiler.extents[1]) if axis == 0 else (tiler.extents[0], size)
+        for frames, size in product(halvings(tiler.extents[1 - axis]), halvings(tiler.extents[axis])):
+            tile = (size, frames) if axis == 0 else (frames, size)
             plan = tiler.plan(tile, Overlap.CACHED)
             yield plan
             if any(along for along, _ in line_buffers(self.graph, plan).values()):

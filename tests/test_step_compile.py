@@ -23,6 +23,7 @@ from dfc.execution.verify import verify
 from dfc.hwdsl import load_arch
 from dfc.ir import Graph
 from dfc.passes.causal_plan import CausalOptions
+from dfc.passes.tiles import DepthFirstPlan
 from dfc.report import render
 from dfc.scheduling.check import check_schedule
 from dfc.scheduling.levels import Infeasible
@@ -268,6 +269,23 @@ def test_the_best_of_all_sequences() -> None:
 
 def _sums(options: Sequence[StepOption]) -> tuple[float, int]:
     return sum(o.energy_pj for o in options), sum(o.latency_cycles for o in options)
+
+
+def test_tiles_along_time(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of four frames in tiles of one: they do the same work, and all that they keep is in its place."""
+    form = causal(model, CausalOptions(windows=4, stream=True), time_axis="T")
+    request, arch = parse_step_request("energy", CUTS, 100, None, 4), load_arch("meta_proto_df")
+    found = compile_step(model, form, arch, request)
+    plans = StepPricer.plans
+
+    def some(pricer: StepPricer, layers: Sequence[int]) -> Iterator[DepthFirstPlan]:
+        return (plan for plan in plans(pricer, layers) if plan.tile[0] == 1)
+
+    monkeypatch.setattr(StepPricer, "plans", some)
+    tiled = compile_step(model, form, arch, request)
+    assert {stack.tile[0] for stack in tiled.stacks} == {1}
+    assert check_schedule(tiled).violations == ()
+    assert tiled.totals.macs == found.totals.macs and found.totals.energy_pj <= tiled.totals.energy_pj
 
 
 def test_maps_go_off_chip_where_they_have_no_room_together(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dfc.passes import PassManager, default_pipeline
 from dfc.passes.axis_tiles import axis_tiles
 from dfc.passes.causal_plan import CausalOptions
 from dfc.passes.stacks import make_stack
-from dfc.passes.tiles import Overlap, Tiler, plan_spans
+from dfc.passes.tiles import Order, Overlap, Tiler, plan_spans
 
 
 def a_trous(graph: Graph, time: Axis, rows: int) -> Graph:
@@ -98,11 +98,26 @@ def test_gaps_of_a_window_are_not_read() -> None:
     assert (found.window, found.cached, found.kept, found.skipped, found.span) == (3, 2, 1, 14, 17)
 
 
-def test_time_is_never_cut_and_the_walk_is_along_the_other_axis() -> None:
+def test_tiles_of_one_frame_are_steps_of_one_frame() -> None:
+    """Inside of a step of several frames, tiles one frame deep do what steps of one frame do, one after the other."""
+    for name, hop in (("stft_cnn_025", 1), ("tcn_kws", 1), ("seldnet_s", 5)):
+        model, along = timed(example(name), "T" if name == "tcn_kws" else "H"), name == "tcn_kws"
+        one, four = (streaming(model, CausalOptions(hop, windows, stream=True)).resident() for windows in (1, 4))
+        axis = Axis.X if along else Axis.Y
+        assert one.time is four.time is axis and one.outputs == four.outputs
+        tilers = [Tiler(graph, make_stack(graph, range(len(graph.layers)))) for graph in (one, four)]
+        frames = one.made(one.outputs[-1])[axis]
+        single, several = (tiler.axis(axis, frames, Overlap.CACHED) for tiler in tilers)
+        assert single.counts == (1,)
+        assert several == replace(single, counts=(4,), tiles=4)
+
+
+def test_tiles_of_a_step_are_walked_along_the_other_axis_first() -> None:
     step = streaming(timed(example("stft_cnn_025"), "H"), CausalOptions(hop=4)).resident()
     layers = [i for i, layer in enumerate(step.layers) if "pool2" in layer.name or i < step.index["pool2.new"]]
-    plan = Tiler(step, make_stack(step, layers)).plan((5, 1), Overlap.RECOMPUTE)
-    assert plan.tile == (5, step.made("pool2.kept")[Axis.Y])
+    tiler = Tiler(step, make_stack(step, layers))
+    plan = tiler.plan((5, 1), Overlap.RECOMPUTE)
+    assert plan.tile == (5, 1) and plan.order is Order.ROWS
     assert {tile.y for tile in plan.classes} == {plan.classes[0].y}
     assert plan.computed["relu1_1.kept"] > step.made("relu1_1.kept")[Axis.X] * 4  # columns are computed again
     (row,) = plan_spans(step, plan, Axis.Y)
