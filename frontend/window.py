@@ -101,10 +101,10 @@ def output_extents(n: Node, x: Value, window: Window, *, ceil: bool = False) -> 
     each = zip(x.shape[2:], window.strides, window.reach, window.begin, window.end, strict=True)
     for extent, stride, reach, begin, end in each:
         room = extent + begin + end - reach
-        if room < 0:
-            n.fail(f"a window of {reach} does not fit into {extent} positions with padding ({begin}, {end})")
         count = room // stride + 1
-        if ceil and room % stride and count * stride < extent + begin:
+        if ceil and room % stride and 0 <= count * stride < extent + begin:
             count += 1
+        if count < 1:
+            n.fail(f"a window of {reach} does not fit into {extent} positions with padding ({begin}, {end})")
         result.append(count)
     return tuple(result)

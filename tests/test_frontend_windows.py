@@ -116,6 +116,14 @@ def test_pool_shapes(model: onnx.ModelProto) -> None:
     assert_shapes(model)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 3), (3, 4)])
+def test_a_pool_whose_only_window_hangs_over(kernel: int, stride: int) -> None:
+    """With ceil_mode a window may be larger than the map: the border of a streaming form is such a map."""
+    model = single("MaxPool", [1, 2, 1, 8], kernel_shape=[kernel, 2], strides=[stride, 2], ceil_mode=1)
+    assert_shapes(model)
+    assert_reads(model, [(0.0, 0.0), (0.0, 0.0), (0.9, 0.5)])
+
+
 @FEW
 @given(pools(), FRACTIONS)
 def test_pool_reads(model: onnx.ModelProto, fractions: Any) -> None:
