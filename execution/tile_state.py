@@ -168,9 +168,11 @@ class TileState:
         boxes = [(y, x) for y, x in self._boxes(layer, tensor) if y[0] < y[1] and x[0] < x[1]]
         ys = np.arange(min((y[0] for y, _ in boxes), default=0), max((y[1] for y, _ in boxes), default=0))
         xs = np.arange(min((x[0] for _, x in boxes), default=0), max((x[1] for _, x in boxes), default=0))
-        mask = np.zeros((len(ys), len(xs)), bool)
+        read_y, read_x = np.zeros(len(ys), bool), np.zeros(len(xs), bool)
         for (y0, y1), (x0, x1) in boxes:
-            mask[y0 - ys[0] : y1 - ys[0], x0 - xs[0] : x1 - xs[0]] = True
+            read_y[y0 - ys[0] : y1 - ys[0]] = True
+            read_x[x0 - xs[0] : x1 - xs[0]] = True
+        mask = read_y[:, None] & read_x
         pieces = tuple(window_pieces(self.layouts[tensor], self.maps.get(tensor), self.at, ys, xs))
         columns, width = self.columns(layer, entry, int(mask.sum()))
         window = Window(tensor, ys, xs, mask, pieces, columns, width, entry.memory)

@@ -65,10 +65,14 @@ class ReadStep:
 
 @dataclass(frozen=True, slots=True)
 class AxisStep:
-    """One tile along one axis: per tensor of the stack, and per layer and source in order."""
+    """One tile along one axis: per tensor of the stack, and per layer and source in order.
+
+    joined: for layers (by their place in the stack) that read a map at several places, all that they read of it.
+    """
 
     tensors: tuple[tuple[str, TensorStep], ...]
     reads: tuple[tuple[ReadStep, ...], ...]
+    joined: tuple[tuple[int, str, ReadStep], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,7 @@ class AxisWalk:
         self.kept = kept
         layers = [graph.layers[i] for i in stack.layers]
         self.reads = [(one, [(s.tensor, s.maps[axis]) for s in one.sources]) for one in layers]
+        self.several = [(at, name) for at, one in enumerate(layers) for name in _read_at_several_places(one)]
         self.names = maps_of(graph, stack)
         self.size = {name: graph.tensors[name].spatial[axis] for name in self.names}
         self.past = {name: graph.past_along(name, axis) for name in self.names}
@@ -374,7 +379,23 @@ class AxisWalk:
                 kept = self._overlap(window, fresh[name], later.get(name)) if keep else 0
                 row.append(ReadStep(window.size, old, axis_map.padding_before(span), kept))
             reads.append(tuple(row))
-        return AxisStep(tuple(tensors), tuple(reads))
+        joined = ((at, name, self._joined(at, name, moment, later)) for at, name in self.several)
+        return AxisStep(tuple(tensors), tuple(reads), tuple(joined))
+
+    def _joined(self, at: int, name: str, moment: Moment, later: Mapping[str, int]) -> ReadStep:
+        """All that a layer reads of a map that it reads at several places, position by position."""
+        layer, sources = self.reads[at]
+        span, size, fresh = moment.fresh[layer.output], self.size[name], moment.fresh[name]
+        read: set[int] = set()
+        for axis_map in (axis_map for tensor, axis_map in sources if tensor == name):
+            window = axis_map.needs(span, size)
+            stretch = range(window.lo, window.hi)
+            read.update(touched(layer, axis_map, self.axis, span, size) if self.steady else stretch)
+        if name not in self.kept:
+            return ReadStep(len(read), 0)
+        first = max(fresh.lo, later.get(name, fresh.hi))
+        old, kept = sum(i < moment.done[name] for i in read), sum(first <= i < fresh.hi for i in read)
+        return ReadStep(len(read), old, 0, kept, max(read) + 1 - min(read) - len(read) if read else 0)
 
     def _timed_read(
         self, layer: Layer, name: str, axis_map: AxisMap, moment: Moment, later: Mapping[str, int]
@@ -394,6 +415,14 @@ class AxisWalk:
         if later is None:
             return 0
         return max(0, min(window.hi, fresh.hi) - max(window.lo, fresh.lo, later))
+
+
+def _read_at_several_places(layer: Layer) -> list[str]:
+    """The maps that a layer reads more than once, and not in the same place."""
+    places: dict[str, set[tuple[AxisMap, ...]]] = {}
+    for source in layer.sources:
+        places.setdefault(source.tensor, set()).add(source.maps)
+    return [name for name, found in places.items() if len(found) > 1]
 
 
 def touched(layer: Layer, axis_map: AxisMap, axis: Axis, out: Interval, size: int) -> list[int]:

@@ -331,7 +331,7 @@ class Assembler:
         return MadeEntry(tensor, (x.fresh, y.fresh), size, *bits, left, fetched, memory)
 
     def _reads(self, run: LayerRun, stack: StackCost, parts: TileParts) -> tuple[ReadEntry, ...]:
-        """What a layer reads of each map, the largest window of each."""
+        """What a layer reads of each map."""
         if run.nest is None:
             return ()
         layer = self.graph.layers[run.layer]

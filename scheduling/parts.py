@@ -56,6 +56,9 @@ class TileParts:
         self._along, self._across = dict(along.tensors), dict(across.tensors)
         self._maps: dict[str, MapParts] = {}
         self._reads = dict(zip(plan.stack.layers, zip(along.reads, across.reads, strict=True), strict=True))
+        self._joined: dict[tuple[int, str], ReadParts] = {}
+        for (at, name, a), (_, _, b) in zip(along.joined, across.joined, strict=True):
+            self._joined[plan.stack.layers[at], name] = _read(a, b)
 
     def map(self, tensor: str) -> MapParts:
         """What the tile computes of a map."""
@@ -71,13 +74,13 @@ class TileParts:
         return self._along[tensor].own * self._across[tensor].own
 
     def windows(self, layer: int) -> dict[str, ReadParts]:
-        """Per map what a layer reads of it; the largest window where it reads a map several times."""
+        """Per map what a layer reads of it.
+
+        Where it reads a map at several places, these are all positions that are in any of its windows along both axes.
+        """
         found: dict[str, ReadParts] = {}
         for source, a, b in zip(self.graph.layers[layer].sources, *self._reads[layer], strict=True):
-            parts = _read(a, b)
-            known = found.get(source.tensor)
-            if known is None or parts.window > known.window:
-                found[source.tensor] = parts
+            found[source.tensor] = self._joined.get((layer, source.tensor)) or _read(a, b)
         return found
 
 

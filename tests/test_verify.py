@@ -30,6 +30,7 @@ from dfc.errors import DfcError, InfeasibleError
 from dfc.execution.network import Network
 from dfc.execution.verify import Verification, execute, verify
 from dfc.hwdsl import load_arch
+from dfc.scheduling.check import check_schedule
 
 #: how many random schedules run; 500 were run when the executor was made
 CASES = int(os.environ.get("DFC_VERIFY_CASES", "30"))
@@ -148,6 +149,26 @@ def test_a_reader_that_rests_loses_nothing(tmp_path: Path) -> None:
     model = model_of(nodes, {"x": (1, 4, 4, 8)}, ["narrow", "wide", "y"], constants)
     found = verified(model, tmp_path, Asked("meta_proto_df", 1, (8, 1), "cached", "rows", "one"))
     assert found.findings == []
+
+
+def test_a_layer_that_reads_a_map_at_two_places(tmp_path: Path) -> None:
+    """All that it reads is in its windows, its copies and the room that it takes; the checker finds no fault either."""
+    numbers = {"from": (0, 0), "to": (10, 9), "from2": (2, 4), "to2": (12, 13), "axes": (2, 3)}
+    constants = {name: np.array(value, np.int64) for name, value in numbers.items()} | {"w": rand(4, 4, 3, 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["m"], pads=[1, 1, 1, 1]),
+        helper.make_node("Slice", ["m", "from", "to", "axes"], ["first"]),
+        helper.make_node("Slice", ["m", "from2", "to2", "axes"], ["second"]),
+        helper.make_node("Add", ["first", "second"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": (1, 4, 12, 13)}, ["y"], constants)
+    for mode, stacks in (("cached", "one"), ("h-cached", "one"), ("recompute", "each")):
+        path = saved(model, str(tmp_path))
+        schedule = compiled(
+            path, small_chip("meta_proto_df", 1), Asked("meta_proto_df", 1, (4, 3), mode, "rows", stacks)
+        )
+        assert verify(schedule, path).findings == []
+        assert check_schedule(schedule).violations == ()
 
 
 # --- samples, inputs, and what is wrong with them
