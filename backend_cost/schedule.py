@@ -421,6 +421,17 @@ class FramesTried:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """Nodes of the model that have a form of their own in a step.
+
+    form: "dense", "polyphase", "recomputed" or "recomputed polyphase".
+    """
+
+    form: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepInfo:
     """One step of a network over time: all else in the schedule is of a step in the steady state.
 
@@ -436,6 +447,9 @@ class StepInfo:
     counted_frames: over so many frames from the first on, a frame takes ``amortised_energy_pj`` and
                     ``amortised_cycles``.
     tried:          numbers of frames per step of which this is the best, per frame; empty where one was asked for.
+    time_axis:     which axis of the model's input is time, as "NAME:INDEX"; "" in files that do not say so.
+    inputs:        of the model, as its window has them, with sizes bound.
+    segments:      nodes whose form is not that of the others, where it is mixed.
     """
 
     axis: str
@@ -456,6 +470,9 @@ class StepInfo:
     amortised_cycles: float
     deadline: Deadline | None = None
     tried: tuple[FramesTried, ...] = ()
+    time_axis: str = ""
+    inputs: tuple[TensorInfo, ...] = ()
+    segments: tuple[SegmentInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,14 @@ def verify_command(
         typer.Option(
             min=1,
             metavar="N",
-            help="Execute only N rows of tiles of each stack, chosen at random, for large networks. "
-            "Example: --sample 2",
+            help="Execute only N rows of tiles of each stack, chosen at random, for large networks; of a step over "
+            "time, N steps after the warm-up. Example: --sample 2",
         ),
     ] = None,
 ) -> None:
     """Execute a schedule's file tile by tile on memories of the chip's sizes, and compare with ONNX Runtime.
+
+    One step of a network over time is executed again and again, with what stays in the memories alone handed on.
 
     Example:  dfc verify resnet18.dfc --model resnet18.onnx
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -13,13 +13,22 @@ from dfc._version import __version__
 from dfc.backend_cost.cost_model import EXACT
 from dfc.backend_cost.mapping_cache import MappingCache, SharedMappings
 from dfc.backend_cost.mapping_cost import Objective
-from dfc.backend_cost.schedule import SCHEMA, Deadline, LayerEntry, Schedule, StackEntry, StepInfo
+from dfc.backend_cost.schedule import (
+    SCHEMA,
+    Deadline,
+    LayerEntry,
+    Schedule,
+    SegmentInfo,
+    StackEntry,
+    StepInfo,
+    TensorInfo,
+)
 from dfc.causal import Streaming, form_name, streaming
 from dfc.errors import InfeasibleError, UsageError
 from dfc.frontend.timed import TimedModel
 from dfc.hwdsl import Arch
 from dfc.ir import Graph
-from dfc.passes.causal_plan import CausalOptions, Form
+from dfc.passes.causal_plan import CausalOptions, CausalPlan, Form
 from dfc.pipeline import ProgressEvent, check_schedule_sums, model_info, named_cuts
 from dfc.request import parse_objective
 from dfc.scheduling.assemble import Assembler, Tally, proof_note
@@ -259,6 +268,7 @@ def _step(
     lasting = list({(b.memory, b.address_bits, b.what, b.name): b for b in every}.values())
     weights = sum(b.bits for b in lasting if b.what == "weights")
     takes = cycles / arch.clock_hz
+    shapes = streaming.timed.graph.tensors
     assert graph.time is not None or all(b.what == "weights" for b in lasting)
     return StepInfo(
         axis="" if graph.time is None else graph.time.name.lower(),
@@ -278,7 +288,21 @@ def _step(
         amortised_energy_pj=(first[0] + steps * energy) / request.frames,
         amortised_cycles=(first[1] + steps * cycles) / request.frames,
         deadline=Deadline(request.deadline, request.step_s, takes) if request.deadline else None,
+        time_axis=f"{plan.network.frames}:{plan.network.tensors[plan.network.frames].axis}",
+        inputs=tuple(TensorInfo(n, shapes[n].shape, shapes[n].bits) for n in plan.network.inputs),
+        segments=tuple(_segments(plan)),
     )
+
+
+def _segments(plan: CausalPlan) -> Iterator[SegmentInfo]:
+    """The ranges that have a form of their own, their nodes in the order in which they run."""
+    nodes = [node.name for node in plan.network.nodes]
+    for segment in plan.options.segments:
+        forms = ["recomputed"] * segment.recompute + ["polyphase"] * segment.polyphase
+        yield SegmentInfo(" ".join(forms) or "dense", tuple(name for name in nodes if name in segment.nodes))
+    rest = tuple(name for name in nodes if name not in plan.segment)
+    if plan.options.polyphase and plan.options.segments and rest:
+        yield SegmentInfo("polyphase", rest)
 
 
 def _turned(resident: Graph, graph: Graph) -> list[str]:

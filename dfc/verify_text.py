@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from dfc.execution.fault import Finding
-from dfc.execution.verify import FLOAT_TOLERANCE, Compared, Verification
+from dfc.execution.verification import FLOAT_TOLERANCE, Compared, Verification
 from dfc.report_table import PLAIN, WIDTH, Column, Paint, Row, clean, format_table
 from dfc.units import percent, size
 
@@ -20,6 +20,7 @@ def render_verification(found: Verification, *, width: int = WIDTH, paint: Paint
         paint.bold(f"{clean(found.name)} on {clean(found.hw)}: {_verdict(found)}"),
         *_fold("executed", _executed(found), width),
         *_fold("inputs", clean(found.inputs), width),
+        *(_fold("outputs", found.outputs, width) if found.outputs else ()),
     ]
     if found.compared:
         lines += ["", paint.bold("Compared with ONNX Runtime"), *_compared(found, width, paint)]
@@ -41,6 +42,12 @@ def _verdict(found: Verification) -> str:
 def _executed(found: Verification) -> str:
     stacks = f"{found.stacks:,} {'stack' if found.stacks == 1 else 'stacks'}"
     tiles = f"{found.tiles:,} {'tile' if found.tiles == 1 else 'tiles'}"
+    if found.steps is not None:
+        ran, warm_up = found.steps
+        steps = f"{ran:,} {'step' if ran == 1 else 'steps'}"
+        if found.sampled is not None:
+            return f"{steps} of {stacks}, {tiles}: a sample, each from what ONNX Runtime says that steps before left"
+        return f"{steps} of {stacks}, {tiles}; outputs are valid after {warm_up:,}"
     if found.sampled is None:
         return f"{stacks}, {tiles}"
     ran, there = found.sampled

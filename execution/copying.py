@@ -93,7 +93,7 @@ def _fetch(state: TileState, copy: CopyEntry, here: TileMap, whole: BufferEntry)
         columns, _ = state.columns(layer, ReadEntry(copy.tensor, copy.bits, 0, 0), positions)
     for piece in here.pieces:
         ys, xs = np.nonzero(piece.mask)
-        source = (ys + y0) * info.extents[1] + xs + x0
+        source = here.layout.grid.rows(ys + y0, xs + x0, ring=False)
         values, tags = read(state.place(copy.tensor, whole), source)
         if columns is not None:
             left = np.ones(info.columns, bool)
@@ -111,7 +111,8 @@ def _hand_out(state: TileState, copy: CopyEntry, here: TileMap, whole: BufferEnt
         if piece.part == "fresh":
             values, tags = read(state.place(copy.tensor, piece.buffer), piece.rows)
             at = np.nonzero(piece.mask)
-            write(state.place(copy.tensor, whole), ys[at[0]] * info.extents[1] + xs[at[1]], values, tags)
+            target = here.layout.grid.rows(ys[at[0]], xs[at[1]], ring=False)
+            write(state.place(copy.tensor, whole), target, values, tags)
 
 
 def _copy_to_cache(state: TileState, copy: CopyEntry, here: TileMap) -> None:

@@ -6,14 +6,22 @@ of the file's loop nest, once for each tile that ran. The nests themselves are c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from dfc.backend_cost.cost_model import model_by_name
 from dfc.backend_cost.mapping_cost import price_mapping
 from dfc.backend_cost.rebuild import rebuild_tile
-from dfc.backend_cost.schedule import CopyEntry, NestEntry, Schedule, StackEntry, TileClassEntry, TileLayer
+from dfc.backend_cost.schedule import (
+    BufferEntry,
+    CopyEntry,
+    NestEntry,
+    Schedule,
+    StackEntry,
+    TileClassEntry,
+    TileLayer,
+)
 from dfc.errors import UsageError
 from dfc.execution.fault import Fault
 from dfc.execution.tile_run import Counts
@@ -54,19 +62,22 @@ def peaks(schedule: Schedule, arch: Arch) -> list[Peak]:
         lasting[b.memory] = lasting.get(b.memory, 0) + b.bits
     most = dict(lasting)
     for stack in schedule.stacks:
+        others = list(
+            dict.fromkeys(b for s in schedule.stacks for b in s.buffers if b.steps and b not in stack.buffers)
+        )
         for tile in stack.tile_classes:
-            for bits in _taken(stack, tile):
+            for bits in _taken(stack, tile, others):
                 for memory, here in bits.items():
                     most[memory] = max(most.get(memory, 0), here + lasting.get(memory, 0))
     return [Peak(m.name, m.size_bits, most.get(m.name, 0)) for m in arch.memories]
 
 
-def _taken(stack: StackEntry, tile: TileClassEntry) -> Iterator[dict[str, int]]:
-    """Bits by memory while each layer runs."""
+def _taken(stack: StackEntry, tile: TileClassEntry, others: Sequence[BufferEntry]) -> Iterator[dict[str, int]]:
+    """Bits by memory while each layer runs; ``others`` is what stays of other stacks from step to step."""
     names = {name: step for step, name in enumerate(stack.layers)}
     for step in range(len(names)):
         found: dict[str, int] = {}
-        for b in (*stack.buffers, *tile.buffers):
+        for b in (*stack.buffers, *tile.buffers, *others):
             if not b.first or names.get(b.first, 0) <= step <= names.get(b.last, -1):
                 found[b.memory] = found.get(b.memory, 0) + b.bits
         yield found
@@ -83,7 +94,7 @@ def macs(schedule: Schedule, graph: Graph, counts: Counts) -> Iterator[Claim]:
         if entry.name not in graph.index:
             raise Fault("file", f"the list of layers has '{entry.name}', which the model lacks")
         layer = graph.layers[graph.index[entry.name]]
-        extents = graph.tensors[layer.output].spatial
+        extents = graph.made(layer.output)
         counted = layer.macs * counts.positions.get(layer.name, 0) // max(1, extents[Axis.X] * extents[Axis.Y])
         yield Claim(f"multiply-accumulates of '{entry.name}'", entry.macs, counted)
         total += counted

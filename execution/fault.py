@@ -7,18 +7,27 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A place in a schedule: stack, column and row of the tile, layer; -1 or empty where it is not about one."""
+    """A place in a schedule: stack, column and row of the tile, layer, and over time the step.
+
+    -1 or empty where it is not about one.
+    """
 
     stack: int = -1
     column: int = -1
     row: int = -1
     layer: str = ""
+    step: int = -1
 
     def __str__(self) -> str:
-        parts = [f"stack {self.stack}"] if self.stack >= 0 else []
+        parts = [f"step {self.step:,}"] if self.step >= 0 else []
+        parts += [f"stack {self.stack}"] if self.stack >= 0 else []
         parts += [f"tile (column {self.column}, row {self.row})"] if self.column >= 0 else []
         parts += [f"layer '{self.layer}'"] if self.layer else []
         return ", ".join(parts)
+
+    def at_step(self, step: int) -> Where:
+        """The same place in a step over time."""
+        return replace(self, step=step)
 
 
 @dataclass(frozen=True, slots=True)

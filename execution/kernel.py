@@ -17,16 +17,16 @@ def compute(state: TileState, layer: Layer, windows: Mapping[str, Window], value
     """The region of a layer's output that the tile makes, from the values of its windows as [position, column].
 
     A layer without a rule for its operator is computed as a whole, twice where its windows are not the whole maps: with
-    other numbers each time in place of what they lack. What it makes must be the same.
+    other numbers each time in place of what they lack. What it makes must be the same. Where windows have gaps along
+    time, what it makes of the layer with other numbers in the gaps must be what ONNX Runtime makes of the whole map.
 
     Raises:
         Fault: where the windows lack what is needed.
     """
     program, recipe = state.network.program(layer.name), state.recipe(layer)
-    whole = all(_is_whole(state, windows[f.tensor]) for f in recipe.feeds)
     results: list[Array] = []
-    for noise in [0] if recipe.exact or whole else [1, 2]:
-        feeds = {f.name: _feed(state, recipe, f, windows[f.tensor], values[f.tensor], noise) for f in recipe.feeds}
+    for noise in _noises(state, recipe, windows):
+        feeds = {f.name: _fed(state, recipe, f, windows, values, noise) for f in recipe.feeds}
         results.append(state.network.compute(program, recipe, feeds)[0])
     first = results[0]
     if len(results) > 1 and not np.array_equal(first, results[1], equal_nan=first.dtype.kind == "f"):
@@ -46,16 +46,41 @@ def _is_whole(state: TileState, window: Window) -> bool:
     return window.columns is None and window.mask.shape == extents and bool(window.mask.all())
 
 
+def _noises(state: TileState, recipe: Recipe, windows: Mapping[str, Window]) -> Sequence[int]:
+    """Seeds of the noise that takes the place of what windows lack; 0 where they lack nothing."""
+    known = [windows[f.tensor] for f in recipe.feeds if f.tensor in windows]
+    if recipe.exact:
+        return [1] if any(window.gaps for window in known) else [0]
+    absent = len(known) < len(recipe.feeds)
+    return [1, 2] if absent or not all(_is_whole(state, window) for window in known) else [0]
+
+
+def _fed(
+    state: TileState,
+    recipe: Recipe,
+    feed: Feed,
+    windows: Mapping[str, Window],
+    values: Mapping[str, Array],
+    noise: int,
+) -> Array:
+    """What a feed gets; an input that nothing depends on is all noise."""
+    if feed.tensor in windows:
+        return _feed(state, recipe, feed, windows[feed.tensor], values[feed.tensor], noise)
+    model = state.network.model
+    shape, kind = model.shape(feed.tensor), model.dtype(feed.tensor)
+    return np.random.default_rng(noise).integers(1, 100, shape).astype(kind)
+
+
 def _feed(state: TileState, recipe: Recipe, feed: Feed, window: Window, values: Array, noise: int) -> Array:
     """A region of a map out of a window's values; what the window lacks is noise."""
     info = state.machine.maps[feed.tensor]
-    shape = info.tensor.shape
-    xs = feed.region[-1] if len(shape) >= 3 else range(1)
-    ys = feed.region[-2] if len(shape) >= 4 else range(1)
+    extents = list(state.network.model.shape(feed.tensor))
+    y_axis, x_axis = state.network.axes.places(len(extents))
+    ys, xs = (range(1) if axis is None else feed.region[axis] for axis in (y_axis, x_axis))
     rows = np.zeros((len(ys), len(xs), info.columns), values.dtype)
     there = np.zeros((len(ys), len(xs)), bool)
     if noise:
-        rows[:] = _noise(state, feed.tensor, noise)[:1]
+        rows[:] = state.machine.noise(feed.tensor, noise)
     inner_y, outer_y = _shared(window.ys, ys)
     inner_x, outer_x = _shared(window.xs, xs)
     mask = window.mask[inner_y, inner_x]
@@ -66,7 +91,7 @@ def _feed(state: TileState, recipe: Recipe, feed: Feed, window: Window, values: 
         part = rows[outer_y, outer_x][mask]
         part[:, window.columns] = found[mask]
         rows[outer_y, outer_x][mask] = part
-    there[outer_y, outer_x] = mask
+    there[outer_y, outer_x] = mask | window.gaps
     if recipe.exact and not there.all():
         y, x = (int(v[0]) for v in np.nonzero(~there))
         raise Fault(
@@ -75,10 +100,14 @@ def _feed(state: TileState, recipe: Recipe, feed: Feed, window: Window, values: 
             element=f"position (row {ys[y]}, column {xs[x]}) of '{feed.tensor}'",
             cause="the window that it reads is too small",
         )
-    extents = list(shape)
-    extents[2:] = [*shape[2:-2], len(ys), len(xs)][-len(shape[2:]) :] if len(shape) > 2 else []
+    for axis, span in ((y_axis, ys), (x_axis, xs)):
+        if axis is not None:
+            extents[axis] = len(span)
     data = state.machine.array_of(feed.tensor, rows.reshape(len(ys) * len(xs), info.columns), extents)
-    return _chosen(data, feed.region)
+    for axis, span in enumerate(feed.region):
+        if axis not in (y_axis, x_axis) and span != range(data.shape[axis]):
+            data = np.take(data, list(span), axis=axis)
+    return np.ascontiguousarray(data)
 
 
 def _shared(have: Array, wanted: range) -> tuple[slice, slice]:
@@ -86,22 +115,3 @@ def _shared(have: Array, wanted: range) -> tuple[slice, slice]:
     lo, hi = max(int(have[0]), wanted.start), min(int(have[-1]) + 1, wanted.stop)
     hi = max(lo, hi)
     return slice(lo - int(have[0]), hi - int(have[0])), slice(lo - wanted.start, hi - wanted.start)
-
-
-def _chosen(data: Array, region: Sequence[Sequence[int]]) -> Array:
-    """What a region has of the axes of batch, channels and time."""
-    last = max(2, data.ndim - 2)
-    for axis, span in enumerate(region[:last]):
-        if span != range(data.shape[axis]):
-            data = np.take(data, list(span), axis=axis)
-    return np.ascontiguousarray(data)
-
-
-def _noise(state: TileState, tensor: str, seed: int) -> Array:
-    """Numbers that no one should depend on, as raw rows."""
-    info = state.machine.maps[tensor]
-    rng = np.random.default_rng(seed)
-    one = (*info.tensor.shape[:2], *(1 for _ in info.tensor.shape[2:]))
-    data = rng.integers(1, 100, one).astype(info.dtype)
-    rows = state.machine.rows_of(tensor, data)
-    return np.resize(rows, (1, info.columns))

@@ -16,12 +16,52 @@ from dfc.execution.memory import Array, Rows
 Span = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A map along the time axis of a step: how many of its first positions earlier steps made, and how many there were.
+
+    ``number`` is that of this step; every step makes as many new positions, behind those of the one before.
+    """
+
+    past: int
+    number: int
+
+
+@dataclass(frozen=True)
+class WholeMap:
+    """How a whole map lies in a buffer, row by row.
+
+    Of a step over time, off chip that is what this step makes (or is given). On chip the past is there as well, and the
+    lines along time are a ring: what this step makes takes the place of the oldest.
+
+    extents, past: (y, x) positions, and of these how many earlier steps made. step: how many of them there were.
+    """
+
+    extents: tuple[int, int]
+    past: tuple[int, int] = (0, 0)
+    step: int = 0
+
+    @property
+    def made(self) -> tuple[int, int]:
+        """(y, x) extents of what is made."""
+        return self.extents[0] - self.past[0], self.extents[1] - self.past[1]
+
+    def rows(self, ys: Rows, xs: Rows, *, ring: bool) -> Rows:
+        """Rows of the buffer of positions; ``ys`` and ``xs`` broadcast."""
+        height, width = self.made
+        if not ring:
+            return np.asarray((ys - self.past[0]) * width + (xs - self.past[1]))
+        lines, columns = self.extents
+        return np.asarray((ys + self.step * height) % lines * columns + (xs + self.step * width) % columns)
+
+
 @dataclass(frozen=True)
 class AxisLayout:
     """A map along one axis of tiles.
 
     made:   per tile the positions [from, to) that it makes, and from where on they wait for later tiles.
-    rank:   per position how many positions before it wait at all; -1 where it does not wait itself.
+    rank:   per position how many positions before it wait at all; -1 where it does not wait itself. Those that earlier
+            steps made count, from one step on that is earlier than all of them.
     group:  per position that waits, how many tiles before the one that made it leave something; -1 elsewhere.
     inside: per position that waits, its place among those of its tile.
     """
@@ -33,16 +73,49 @@ class AxisLayout:
     inside: Rows
 
 
-def axis_layout(tiles: tuple[AxisEntry, ...], tensor: str, extent: int) -> AxisLayout:
-    """The layout of a map along one axis.
+def axis_layout(tiles: tuple[AxisEntry, ...], tensor: str, extent: int, *, steps: Steps | None = None) -> AxisLayout:
+    """The layout of a map along one axis; ``steps`` where that is time.
 
     Raises:
         Fault: where the file names positions that the map does not have.
     """
+    made, own = _shares(tiles, tensor, extent)
+    _shared_out(tensor, own, made, extent, 0 if steps is None else steps.past)
     group, inside = np.full(extent, -1, np.int64), np.full(extent, -1, np.int64)
+    groups = 0
+    for _, hi, kept in made:
+        if hi > kept:
+            group[kept:hi], inside[kept:hi] = groups, np.arange(hi - kept)
+            groups += 1
+    waits = group >= 0
+    rank = np.where(waits, np.cumsum(waits) - 1, -1)
+    if steps is None:
+        return AxisLayout(tuple(made), tuple(own), rank, group, inside)
+    before, there = _steps_before(tensor, made, extent, steps)
+    ever = waits[there]
+    rank = np.where(ever, before * int(waits.sum()) + rank[there], -1)
+    group = np.where(ever, before * groups + group[there], -1)
+    return AxisLayout(tuple(made), tuple(own), rank, group, np.where(ever, inside[there], -1))
+
+
+def _steps_before(tensor: str, made: list[tuple[int, int, int]], extent: int, steps: Steps) -> tuple[Rows, Rows]:
+    """(the number of the step that made each position, which position it was there), from the first that matters on."""
+    new = extent - steps.past
+    first = min((lo for lo, hi, _ in made if hi > lo), default=steps.past)
+    last = max((hi for lo, hi, _ in made if hi > lo), default=extent)
+    if (first, last) != (steps.past, extent):
+        wanted = f"it has to make those from {steps.past} to {extent}"
+        what = f"a step makes positions {first} to {last} of '{tensor}'; {wanted}"
+        raise Fault("file", what, cause="the past of the map, or what is made of it, is wrong")
+    positions = np.arange(extent)
+    ago = np.maximum(0, -((positions - steps.past) // max(1, new)))
+    return steps.number + -(-extent // max(1, new)) - ago, positions + ago * new
+
+
+def _shares(tiles: tuple[AxisEntry, ...], tensor: str, extent: int) -> tuple[list[tuple[int, int, int]], list[Span]]:
+    """What each tile makes of a map and keeps, and what of it is its own."""
     made: list[tuple[int, int, int]] = []
     own: list[Span] = []
-    groups = 0
     for tile in tiles:
         if tensor not in tile.makes:
             raise Fault("file", f"a column or row of tiles does not say what it makes of '{tensor}'")
@@ -52,25 +125,20 @@ def axis_layout(tiles: tuple[AxisEntry, ...], tensor: str, extent: int) -> AxisL
             raise Fault("file", what, cause="a column or row of tiles is damaged")
         made.append((lo, hi, kept))
         own.append((own_lo, own_hi))
-        if hi > kept:
-            group[kept:hi], inside[kept:hi] = groups, np.arange(hi - kept)
-            groups += 1
-    _shared_out(tensor, own, made, extent)
-    waits = group >= 0
-    rank = np.where(waits, np.cumsum(waits) - 1, -1)
-    return AxisLayout(tuple(made), tuple(own), rank, group, inside)
+    return made, own
 
 
-def _shared_out(tensor: str, own: list[Span], made: list[tuple[int, int, int]], extent: int) -> None:
-    """Of a stack's output, tiles hand out each position once, and none that they do not make."""
+def _shared_out(tensor: str, own: list[Span], made: list[tuple[int, int, int]], extent: int, past: int) -> None:
+    """Of a stack's output, tiles hand out each position behind the past once, and none that they do not make."""
     handed = [span for span in own if span[1] > span[0]]
     if not handed:
         return
-    ends = [0, *(hi for _, hi in handed)]
+    ends = [past, *(hi for _, hi in handed)]
     inside = all(lo == hi or (m[0] <= lo and hi <= m[1]) for (lo, hi), m in zip(own, made, strict=True))
     if [lo for lo, _ in handed] != ends[:-1] or ends[-1] != extent or not inside:
         cause = "what a column or row of tiles hands out is wrong, or they are in another order"
-        raise Fault("file", f"tiles do not hand out each of the {extent} positions of '{tensor}' once", cause=cause)
+        what = f"tiles do not hand out each of the {extent - past} positions of '{tensor}' once"
+        raise Fault("file", what, cause=cause)
 
 
 @dataclass(frozen=True)
@@ -78,17 +146,21 @@ class MapLayout:
     """A map of a stack: along the walk (the next tile) and across it (the next row of tiles).
 
     turned: whether the walk goes along Y (columns of tiles) and not along X.
-    whole:  extents (y, x).
     """
 
     tensor: str
-    whole: tuple[int, int]
+    grid: WholeMap
     along: AxisLayout
     across: AxisLayout
     turned: bool
     line_along: BufferEntry | None
     line_across: BufferEntry | None
     lasting: BufferEntry | None = None
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Extents (y, x)."""
+        return self.grid.extents
 
     def oriented(self, along: Array, across: Array) -> tuple[Array, Array]:
         """Numbers along and across the walk as two arrays that broadcast to [y, x]."""
@@ -177,7 +249,8 @@ class TileMap:
         ys, xs = np.arange(y0, y1), np.arange(x0, x1)
         everywhere = np.ones((len(ys), len(xs)), bool)
         if self.whole is not None:
-            return [Piece("fresh", self.whole, everywhere, (ys[:, None] * layout.whole[1] + xs).ravel())]
+            rows = layout.grid.rows(ys[:, None], xs, ring=self.whole is layout.lasting)
+            return [Piece("fresh", self.whole, everywhere, rows.ravel())]
         found = self.straight
         for piece in found:
             everywhere = everywhere & ~piece.mask
@@ -239,8 +312,8 @@ def window_pieces(layout: MapLayout, here: TileMap | None, tile: tuple[int, int]
     """
     whole = layout.lasting
     if whole is not None:
-        rows = (ys[:, None] * layout.whole[1] + xs).ravel()
-        return [Piece("fresh", whole, np.ones((len(ys), len(xs)), bool), rows)]
+        rows = layout.grid.rows(ys[:, None], xs, ring=True)
+        return [Piece("fresh", whole, np.ones((len(ys), len(xs)), bool), rows.ravel())]
     a, b = layout.tile_of(*tile)
     lo_a, hi_a, _ = layout.along.made[a]
     lo_b, hi_b, kept_b = layout.across.made[b]

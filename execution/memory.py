@@ -51,6 +51,11 @@ class Overwriters:
         self._names: list[str] = []
         self._tags: dict[str, int] = {}
 
+    @property
+    def count(self) -> int:
+        """How many names there are."""
+        return len(self._names)
+
     def tag(self, name: str) -> int:
         """The tag of a name."""
         if name not in self._tags:

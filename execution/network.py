@@ -1,9 +1,9 @@
-"""The network that a schedule runs: its canonical graph, its layers as programs, its inputs and its true results."""
+"""The network that a schedule runs, with its inputs and its true results."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,57 +12,26 @@ import numpy as np
 from dfc.backend_cost.schedule import Schedule
 from dfc.errors import UsageError
 from dfc.execution.memory import Array
-from dfc.execution.runtime import Session, run, session
+from dfc.execution.programs import Programs
+from dfc.execution.runtime import run, session
 from dfc.frontend.executable import Executable
 from dfc.frontend.importer import graph_of, walk_onnx
-from dfc.frontend.layer_program import LayerProgram, Recipe
-from dfc.ir import Graph, Layer
 from dfc.passes import PassManager, default_pipeline
 
-#: outputs of kernels that are kept for a layer, one for each way in which its padding lies
-_SESSIONS = 64
 
-
-class Network:
+class Network(Programs):
     """A model, made executable layer by layer."""
 
-    def __init__(self, path: Path, schedule: Schedule, place: str):
-        """Raises UsageError CLI080 where the schedule is of another model, ModelError where this one is none."""
+    def __init__(self, path: Path, schedule: Schedule):
+        """Raises ModelError where the file is no model."""
         self.place = str(path)
         shapes: dict[str | None, tuple[int, ...]] = {t.name: t.shape for t in schedule.model.inputs}
-        _same_file(path, schedule, place)
         walked = walk_onnx(path, input_shape=shapes)
         imported = graph_of(walked)
-        self.graph: Graph = PassManager(default_pipeline(), verify=True).run(imported)
-        self.model = Executable(walked)
-        self._called = dict(zip(self.graph.outputs, imported.outputs, strict=True))
-        self.layers: Mapping[str, Layer] = {layer.name: layer for layer in self.graph.layers}
-        self._programs: dict[str, LayerProgram] = {}
-        self._sessions: dict[tuple[str, bytes], Session] = {}
-        self.inputs: dict[str, Array] = {}
+        graph = PassManager(default_pipeline(), verify=True).run(imported)
+        super().__init__(Executable(walked), graph)
+        self._called = dict(zip(graph.outputs, imported.outputs, strict=True))
         self._truth: dict[str, Array] = {}
-
-    def program(self, layer: str) -> LayerProgram:
-        """A layer as a program."""
-        if layer not in self._programs:
-            self._programs[layer] = LayerProgram(self.model, self.layers[layer])
-        return self._programs[layer]
-
-    def compute(self, program: LayerProgram, recipe: Recipe, feeds: Mapping[str, Array]) -> list[Array]:
-        """The outputs of a layer, or of the part of it that a recipe computes."""
-        name = program.layer.name
-        key = (name, recipe.key)
-        if key not in self._sessions:
-            if len(self._sessions) >= _SESSIONS * len(self.layers):
-                self._sessions.clear()
-            self._sessions[key] = session(program.build(recipe), f"layer '{name}'")
-        found = run(self._sessions[key], program.layer.outputs, {**feeds, **recipe.constants}, f"layer '{name}'")
-        return [data[recipe.crop] if recipe.crop else data for data in found]
-
-    def dtypes(self) -> dict[str, np.dtype[Any]]:
-        """Element types of the graph's feature maps; constants are none."""
-        names = [*self.graph.inputs, *(t for layer in self.graph.layers for t in layer.outputs)]
-        return {name: self.model.dtype(name) for name in names}
 
     def called(self, tensor: str) -> str:
         """A map's name for the user: that of the model's output where it stands for one, as a view of it is gone."""
@@ -98,23 +67,27 @@ class Network:
         return run(one, names, used, self.place)
 
     def random_inputs(self, seed: int) -> dict[str, Array]:
-        """Seeded numbers for every input: floats in [-1, 1), integers over what their type holds (at most 256)."""
+        """Seeded numbers for every input: as :func:`random_array` draws them."""
         rng = np.random.default_rng(seed)
-        found: dict[str, Array] = {}
-        for name in self.model.input_names:
-            shape, kind = self.model.shape(name), self.model.dtype(name)
-            if kind.kind == "f":
-                found[name] = rng.uniform(-1, 1, shape).astype(kind)
-            elif kind.kind == "b":
-                found[name] = rng.integers(0, 2, shape).astype(kind)
-            else:
-                info = np.iinfo(cast("Any", kind))
-                found[name] = rng.integers(max(info.min, -128), min(info.max, 255), shape, endpoint=True).astype(kind)
-        return found
+        return {n: random_array(rng, self.model.shape(n), self.model.dtype(n)) for n in self.model.input_names}
 
 
-def _same_file(path: Path, schedule: Schedule, place: str) -> None:
-    """The schedule is of this very model."""
+def random_array(rng: np.random.Generator, shape: Sequence[int], kind: np.dtype[Any]) -> Array:
+    """Floats in [-1, 1), integers over what their type holds (at most 256)."""
+    if kind.kind == "f":
+        return rng.uniform(-1, 1, shape).astype(kind)
+    if kind.kind == "b":
+        return rng.integers(0, 2, shape).astype(kind)
+    info = np.iinfo(cast("Any", kind))
+    return rng.integers(max(info.min, -128), min(info.max, 255), shape, endpoint=True).astype(kind)
+
+
+def same_file(path: Path, schedule: Schedule, place: str) -> None:
+    """The schedule is of this very model.
+
+    Raises:
+        UsageError: CLI080 where it is of another.
+    """
     if not path.is_file():
         return  # the importer says so
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,20 +6,22 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from dfc.backend_cost.schedule import BufferEntry, NestEntry, StackEntry, TileClassEntry, TileLayer
+from dfc.backend_cost.schedule import BufferEntry, StackEntry, TileClassEntry
+from dfc.execution.counting import check_nest
 from dfc.execution.fault import Fault, Where
-from dfc.execution.layout import MapLayout, axis_layout, line_buffers
+from dfc.execution.layout import AxisLayout, MapLayout, Steps, axis_layout, line_buffers
 from dfc.execution.machine import Machine
-from dfc.execution.memory import Array, write
-from dfc.execution.network import Network
+from dfc.execution.memory import Array, read, write
+from dfc.execution.programs import Programs
 from dfc.execution.tile_run import Counts, Watch, run_tile
 from dfc.execution.tile_state import TileState
+from dfc.ir import Axis
 
 
 class StackRun:
     """A stack of a schedule, ready to run."""
 
-    def __init__(self, machine: Machine, network: Network, number: int, stack: StackEntry):
+    def __init__(self, machine: Machine, network: Programs, number: int, stack: StackEntry):
         """Raises Fault where columns and rows of tiles contradict the maps or the classes."""
         self.machine = machine
         self.network = network
@@ -45,13 +47,22 @@ class StackRun:
 
     def _layout(self, tensor: str) -> MapLayout:
         turned = self.stack.order != "rows"
-        extents = self.machine.maps[tensor].extents
-        y, x = axis_layout(self.stack.rows, tensor, extents[0]), axis_layout(self.stack.columns, tensor, extents[1])
+        y, x = self._axis(tensor, Axis.Y), self._axis(tensor, Axis.X)
         lines = line_buffers(self.stack, tensor)
         for line in lines:
             self._check_line(line, tensor)
         lasting = next((b for b in self.stack.buffers if (b.what, b.name) == ("map", tensor)), None)
-        return MapLayout(tensor, extents, *((y, x) if turned else (x, y)), turned, *lines, lasting)
+        return MapLayout(tensor, self.machine.grid(tensor), *((y, x) if turned else (x, y)), turned, *lines, lasting)
+
+    def _axis(self, tensor: str, axis: Axis) -> AxisLayout:
+        """The layout of a map along one axis. A step over time is walked along the other."""
+        time, across = self.machine.graph.time, Axis.Y if self.stack.order == "rows" else Axis.X
+        if time is not None and time is not across:
+            raise Fault("file", f"tiles follow each other along {time.name}, which is time", cause="another order")
+        tiles = self.stack.rows if axis is Axis.Y else self.stack.columns
+        info, place = self.machine.maps[tensor], 0 if axis is Axis.Y else 1
+        steps = Steps(info.past[place], self.machine.step) if axis is time else None
+        return axis_layout(tiles, tensor, info.extents[place], steps=steps)
 
     def _check_line(self, line: BufferEntry | None, tensor: str) -> None:
         """A cache is as large as its layout."""
@@ -89,12 +100,16 @@ class StackRun:
         else:
             yield from ((c, r) for c in columns if rows is None or c in rows for r in lines)
 
-    def nests(self) -> Iterator[tuple[TileLayer, NestEntry]]:
-        """All loop nests with their layers."""
-        for tile in self.stack.tile_classes:
-            yield from (
-                (run, run.nest) for run in tile.layers if run.nest is not None and run.layer in self.network.layers
-            )
+    def check_nests(self) -> None:
+        """Loop nests are those of their layers.
+
+        Raises:
+            Fault: where one is not; ``where`` says which.
+        """
+        for run in (run for tile in self.stack.tile_classes for run in tile.layers):
+            if run.nest is not None and run.layer in self.network.layers:
+                self.where = Where(self.number, layer=run.layer)
+                check_nest(run, run.nest, self.network.layers[run.layer], self.network.graph)
 
     @property
     def sweeps(self) -> int:
@@ -104,9 +119,9 @@ class StackRun:
     # --- running
 
     def begin(self) -> None:
-        """Memories on chip hold nothing but whole maps that stay from the stack before."""
+        """Memories on chip hold nothing but whole maps that stay from the stack before, and what stays for steps."""
         inside = [name for name in self.machine.images if name != self.machine.outside]
-        self.machine.forget(inside, [b for b in self.stack.buffers if b.what == "map"])
+        self.machine.forget(inside, [*(b for b in self.stack.buffers if b.what == "map"), *self.machine.lasting])
 
     def run(self, counts: Counts, watch: Watch | None = None, sweeps: set[int] | None = None) -> None:
         """All tiles, or those of some rows.
@@ -165,8 +180,43 @@ class StackRun:
             if len(across):
                 places = layout.across_rows(along, across)
                 ys, xs = (along, across) if layout.turned else (across, along)
-                positions = (ys[:, None] * info.extents[1] + xs).ravel()
+                positions = info.numbers(ys, xs)
                 place = self.machine.map_place(name, line)
                 write(
                     place, np.broadcast_to(places, (len(ys), len(xs))).ravel(), rows[positions], info.tags_at(positions)
                 )
+
+    # --- steps over time
+
+    def begin_steps(self, kept: Mapping[str, Array]) -> None:
+        """Put what earlier steps left where it stays: resident weights, and the pasts of maps (``kept`` with them).
+
+        Raises:
+            Fault: where something has no room, or weights have no place off chip that the first step loads them from.
+        """
+        for b in self.stack.buffers:
+            if b.what == "weights" and b.steps:
+                source = self.machine.off_chip("weights", b.name)
+                if source is None:
+                    raise Fault("file", f"weights of '{b.name}' stay in {b.memory}, and have no place off chip")
+                rows = np.arange(len(self.machine.weight_tags(b.name)))
+                write(self.machine.weight_place(b), rows, *read(self.machine.weight_place(source), rows))
+        for name, layout in self.layouts.items():
+            if max(layout.grid.past):
+                rows = self.machine.rows_of(name, kept[name])
+                for position in range(max(layout.grid.past)):  # the oldest first: in a ring newer ones replace them
+                    self._remember(name, layout, rows, position)
+
+    def _remember(self, name: str, layout: MapLayout, rows: Array, position: int) -> None:
+        """Put one position along time where earlier steps left it; ``rows`` are those of the whole map."""
+        info, across = self.machine.maps[name], np.array([position])
+        along = np.arange(layout.whole[0 if layout.turned else 1])
+        ys, xs = (along, across) if layout.turned else (across, along)
+        numbers = info.numbers(ys, xs)
+        places = [(layout.lasting, layout.grid.rows(ys[:, None], xs, ring=True))]
+        if layout.line_across is not None and layout.across.rank[position] >= 0:
+            places.append((layout.line_across, layout.across_rows(along, across)))
+        for buffer, there in places:
+            if buffer is not None:
+                there = np.broadcast_to(there, (len(ys), len(xs))).ravel()
+                write(self.machine.map_place(name, buffer), there, rows[numbers], info.tags_at(numbers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +12,10 @@ from dfc.execution.fault import Fault, Where
 from dfc.execution.layout import MapLayout, Piece, Span, TileMap, window_pieces
 from dfc.execution.machine import Machine
 from dfc.execution.memory import EMPTY, Array, Place, Rows, read
-from dfc.execution.network import Network
+from dfc.execution.programs import Programs
 from dfc.frontend.layer_program import Recipe
-from dfc.ir import Axis, Interval, Layer
+from dfc.ir import Axis, Interval, Layer, Source
+from dfc.passes.axis_tiles import touched
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Window:
     """What a layer reads of a map in this tile: a box of positions, which of them, and how many columns of each.
 
     columns: numbers of the columns that are read; None for all.
+    gaps:    whether positions between them are left out along time.
     """
 
     tensor: str
@@ -32,6 +34,7 @@ class Window:
     columns: Rows | None
     width: int
     memory: str
+    gaps: bool = False
 
     def away(self) -> Array:
         """The positions that lie in other memories than the one in which the layer reads."""
@@ -42,12 +45,25 @@ class Window:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a layer reads along one axis: a stretch of positions, and those of it that it really reads."""
+
+    stretch: Span
+    read: Rows
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether it leaves any out."""
+        return len(self.read) < self.stretch[1] - self.stretch[0]
+
+
 @dataclass
 class TileState:
     """One tile (column, row) of a stack: ``maps`` are those that it has made or fetched so far."""
 
     machine: Machine
-    network: Network
+    network: Programs
     number: int
     stack: StackEntry
     tile: TileClassEntry
@@ -73,12 +89,10 @@ class TileState:
 
     def region(self, tensor: str, spans: tuple[Span, Span]) -> tuple[range, ...]:
         """(y, x) positions on the axes that the model gives the tensor."""
-        shape = self.machine.maps[tensor].tensor.shape
-        found = [range(extent) for extent in shape]
-        if len(shape) >= 3:
-            found[-1] = range(*spans[1])
-        if len(shape) >= 4:
-            found[-2] = range(*spans[0])
+        found = [range(extent) for extent in self.network.model.shape(tensor)]
+        for axis, span in zip(self.network.axes.places(len(found)), spans, strict=True):
+            if axis is not None:
+                found[axis] = range(*span)
         return tuple(found)
 
     def recipe(self, layer: Layer) -> Recipe:
@@ -118,6 +132,9 @@ class TileState:
         """A map that the tile makes or fetches, and where."""
         layout = self.layouts[made.tensor]
         whole = layout.lasting
+        if whole is not None and whole.memory != made.memory:
+            what = f"'{made.tensor}' stays in {whole.memory} as a whole, and the tile makes it in {made.memory}"
+            raise Fault("file", what, cause="a map lies in another memory")
         if whole is None and made.memory == self.machine.outside:
             whole = self.machine.off_chip("map", made.tensor)
         plain = self.find("map", made.tensor, made.memory)
@@ -165,22 +182,24 @@ class TileState:
         tensor = entry.tensor
         if tensor not in self.layouts:
             raise Fault("file", f"it reads '{tensor}', of which the stack knows nothing")
-        boxes = [(y, x) for y, x in self._boxes(layer, tensor) if y[0] < y[1] and x[0] < x[1]]
-        ys = np.arange(min((y[0] for y, _ in boxes), default=0), max((y[1] for y, _ in boxes), default=0))
-        xs = np.arange(min((x[0] for _, x in boxes), default=0), max((x[1] for _, x in boxes), default=0))
-        read_y, read_x = np.zeros(len(ys), bool), np.zeros(len(xs), bool)
-        for (y0, y1), (x0, x1) in boxes:
-            read_y[y0 - ys[0] : y1 - ys[0]] = True
-            read_x[x0 - xs[0] : x1 - xs[0]] = True
-        mask = read_y[:, None] & read_x
+        boxes = [box for box in self._boxes(layer, tensor) if all(len(one.read) for one in box)]
+        ys, xs = (_hull([box[axis].stretch for box in boxes]) for axis in (0, 1))
+        mask = np.zeros((len(ys), len(xs)), bool)
+        read = [np.unique(np.concatenate([box[axis].read for box in boxes])) for axis in (0, 1) if boxes]
+        if read:
+            mask[np.ix_(read[0] - ys[0], read[1] - xs[0])] = True
         pieces = tuple(window_pieces(self.layouts[tensor], self.maps.get(tensor), self.at, ys, xs))
         columns, width = self.columns(layer, entry, int(mask.sum()))
-        window = Window(tensor, ys, xs, mask, pieces, columns, width, entry.memory)
+        gaps = any(one.has_gaps for box in boxes for one in box)
+        window = Window(tensor, ys, xs, mask, pieces, columns, width, entry.memory, gaps)
         self._check_read(entry, window)
         return window
 
-    def _boxes(self, layer: Layer, tensor: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-        """(y, x) windows of the layer's reads of a map, checked against what the layer needs."""
+    def _boxes(self, layer: Layer, tensor: str) -> Iterator[tuple[_Read, _Read]]:
+        """(y, x) positions of each of the layer's reads of a map, checked against what the layer needs.
+
+        Along time a window with gaps has those positions alone that the layer reads.
+        """
         axes = self.stack.rows[self.at[1]], self.stack.columns[self.at[0]]
         entries = [axis.reads.get(layer.name, ()) for axis in axes]
         if any(len(one) != len(layer.sources) for one in entries):
@@ -203,7 +222,16 @@ class TileState:
                         f"{want[4]}",
                         cause="a halo, a stride or the padding of a column or row of tiles is wrong",
                     )
-            yield (y[1], y[2]), (x[1], x[2])
+            yield self._along(layer, source, Axis.Y, spans[0]), self._along(layer, source, Axis.X, spans[1])
+
+    def _along(self, layer: Layer, source: Source, axis: Axis, span: Span) -> _Read:
+        """What a layer reads of a source along an axis."""
+        out, size = Interval(*span), self.machine.graph.tensors[source.tensor].spatial[axis]
+        need = source.maps[axis].needs(out, size)
+        read: Sequence[int] = range(need.lo, need.hi)
+        if axis is self.machine.graph.time:
+            read = touched(layer, source.maps[axis], axis, out, size)
+        return _Read((need.lo, need.hi), np.asarray(read, np.int64))
 
     def columns(self, layer: Layer, entry: ReadEntry, positions: int) -> tuple[Rows | None, int]:
         """(numbers of the columns that are read, how many): all, or those of the channels that the layer needs."""
@@ -327,8 +355,15 @@ class TileState:
             return "a copy is missing, too small or comes too late"
         if found == EMPTY:
             return "it was not written there, or nothing copied it there"
+        if self.machine.is_old(found):
+            return "the ring buffer has too few lines, or they are in another order"
         if found < EMPTY:
             return "buffers overlap that are alive at the same time"
         if piece.buffer.lines:
             return "the cache is too small or its lines are wrong, or tiles run in another order"
         return "two buffers overlap, or one was filled with another part"
+
+
+def _hull(parts: list[Span]) -> Rows:
+    """All positions from the first of any part to the last."""
+    return np.arange(min((lo for lo, _ in parts), default=0), max((hi for _, hi in parts), default=0))

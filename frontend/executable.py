@@ -6,7 +6,7 @@ into it is among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,21 +27,28 @@ _VARIADIC = frozenset({"Sum", "Max", "Min", "Mean"})
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The nodes of a layer in order, the feature maps that they read, and what they read besides (constants)."""
+    """The nodes of a layer in order, the feature maps that they read, and what they read besides (constants).
 
-    layer: str
+    absent: inputs of the model that they read by name, and whose contents nothing that is wanted depends on.
+    """
+
     nodes: tuple[onnx.NodeProto, ...]
     sources: frozenset[str]
     constants: tuple[str, ...]
     outputs: tuple[str, ...]
+    absent: tuple[str, ...] = ()
 
 
 class Executable:
     """A model whose parts can be executed. Tensors are named as in the model."""
 
-    def __init__(self, walked: Walked):
-        """Raises ModelError where data of the model cannot be read."""
+    def __init__(self, walked: Walked, absent: Collection[str] = ()):
+        """Raises ModelError where data of the model cannot be read.
+
+        ``absent`` are inputs that parts of it are never given.
+        """
         self.place = walked.place
+        self.absent = frozenset(absent)
         self._values: Mapping[str, Value] = walked.walk.values
         self._opsets = walked.opsets
         self._model = onnx.ModelProto()
@@ -136,17 +143,28 @@ class Executable:
         Raises:
             UsageError: CLI084 where the layer stands for something else than nodes of the model's own graph.
         """
-        sources = {s.tensor for s in layer.sources}
+        return self.between(f"layer '{layer.name}'", {s.tensor for s in layer.sources}, layer.outputs)
+
+    def between(self, what: str, sources: Collection[str], outputs: Sequence[str]) -> Segment:
+        """The nodes from some tensors to others; ``what`` they are, for messages.
+
+        Raises:
+            UsageError: CLI084 where these tensors are not enough.
+        """
         nodes: dict[int, onnx.NodeProto] = {}
         constants: dict[str, None] = {}
-        todo = list(layer.outputs)
+        absent: dict[str, None] = {}
+        todo = list(outputs)
         while todo:
             name = todo.pop()
             node = self._writer.get(name)
+            if name in self.absent:
+                absent[name] = None
+                continue
             if node is None:
                 raise UsageError(
                     "CLI084",
-                    f"layer '{layer.name}' cannot be executed by itself: no node of the model's graph writes '{name}'",
+                    f"{what} cannot be executed by itself: no node of the model's graph writes '{name}'",
                     place=self.place,
                     hint="control flow in a model is not executed in parts; export the model without it",
                 )
@@ -159,7 +177,7 @@ class Executable:
                 elif read not in sources:
                     todo.append(read)
         ordered = tuple(nodes[n] for n in sorted(nodes))
-        return Segment(layer.name, ordered, frozenset(sources), tuple(constants), layer.outputs)
+        return Segment(ordered, frozenset(sources), tuple(constants), tuple(outputs), tuple(absent))
 
     def unknown_constants(self, segments: Iterable[Segment]) -> list[str]:
         """Constants that nodes compute, and that are still to be learnt."""

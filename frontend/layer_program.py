@@ -80,6 +80,7 @@ class LayerProgram:
         """All of the layer's output from all of its inputs."""
         names = sorted({r for n in self.segment.nodes for r in (*n.input,)} & self.segment.sources)
         names += sorted(self.segment.sources - set(names))  # read by the body of a node
+        names += self.segment.absent
         feeds = tuple(Feed(name, name, whole(self.model.shape(name))) for name in names)
         return Recipe(b"whole", feeds, {}, self.segment.nodes, exact=False, crop=crop)
 
@@ -143,7 +144,7 @@ class LayerProgram:
                     here = f"{name}\x1f{node.output[0]}"
                     constants[here] = np.ascontiguousarray(_cut(numbers, region))
                     first.input[number] = here
-            elif wanted.get(name, region) != region:
+            elif wanted.get(name, region) != region or name in self.segment.absent:
                 raise NoRule
             else:
                 wanted[name] = region

@@ -105,7 +105,7 @@ class StreamWriter:
         if along is not None:
             out = next(iter(outs.values()))
             set_along(node, proto, self._axis(next(iter(feeds.values()))), along, self.shape(out), self._indices)
-        _feed_bodies(proto, feeds)
+        feed_bodies(proto, feeds)
         for name in reads(proto):
             if name not in self._entered and name not in self._constants:
                 self._need(name)
@@ -229,12 +229,12 @@ def _content(model: onnx.ModelProto, name: str) -> bytes:
     return content
 
 
-def _feed_bodies(proto: onnx.NodeProto, feeds: Mapping[str, str]) -> None:
+def feed_bodies(proto: onnx.NodeProto, feeds: Mapping[str, str]) -> None:
     """What the bodies of a node read from around them, by other names."""
     for body in subgraphs(proto):
         known = {name: feeds[name] for name in captured(body) if name in feeds}
         for node in body.node:
             node.input[:] = [known.get(name, name) for name in node.input]
-            _feed_bodies(node, known)
+            feed_bodies(node, known)
         for output in body.output:
             output.name = known.get(output.name, output.name)

@@ -14,13 +14,14 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "units": set(),
     "files": {"errors"},
+    "causal": {"errors", "ir", "frontend", "passes"},
     "ir": {"errors"},
     "frontend": {"errors", "ir"},
     "hwdsl": {"errors", "ir"},
     "passes": {"errors", "ir"},
     "backend_cost": {"errors", "_version", "units", "ir", "hwdsl", "passes"},
     "scheduling": {"errors", "_version", "units", "ir", "hwdsl", "passes", "backend_cost"},
-    "execution": {"errors", "ir", "frontend", "hwdsl", "passes", "backend_cost"},
+    "execution": {"errors", "causal", "ir", "frontend", "hwdsl", "passes", "backend_cost"},
     "mlir": {"errors", "ir", "frontend", "passes", "backend_cost", "scheduling"},
 }
 ROOMS = ("ir", "frontend", "hwdsl", "passes", "backend_cost", "scheduling", "execution", "mlir")

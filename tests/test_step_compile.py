@@ -19,7 +19,6 @@ from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.schedule import BufferEntry, Schedule, StackEntry, StepInfo
 from dfc.causal import causal, streaming
 from dfc.errors import InfeasibleError, UsageError
-from dfc.execution.verify import verify
 from dfc.hwdsl import load_arch
 from dfc.ir import Graph
 from dfc.passes.causal_plan import CausalOptions
@@ -194,8 +193,6 @@ def test_the_command(model: Path, tmp_path: Path, cli: Cli) -> None:
     assert done.code == 0
     assert "1ms: 1.000 ms per step" in done.out and "over 10 frames" in done.out
     assert cli("check", str(out)).code == 0
-    refused = cli("verify", str(out), "--model", str(model))
-    assert refused.code == 1 and "CLI084" in refused.err and "ONNX Runtime" in refused.err
     for arguments, place in (
         ((*asked, "--tile", "1x1"), "--tile"),
         ((*asked, "--emit", "mlir"), "--emit"),
@@ -204,11 +201,6 @@ def test_the_command(model: Path, tmp_path: Path, cli: Cli) -> None:
     ):
         wrong = cli(*arguments)
         assert wrong.code == 1 and "CLI106" in wrong.err and place in wrong.err
-
-
-def test_only_addressed_schedules_of_windows_are_executed(schedule: Schedule, model: Path) -> None:
-    with pytest.raises(UsageError, match="not executed yet"):
-        verify(schedule, model)
 
 
 def test_nothing_fits(model: Path) -> None:

@@ -268,7 +268,7 @@ def test_weights_that_are_missing(cli: Cli) -> None:
 def test_the_first_wrong_layer_is_named(chain: tuple[Path, Path]) -> None:
     """A layer with other weights: everything is in its place, and the numbers are wrong."""
     schedule = Schedule.from_json(chain[1].read_text())
-    network = Network(chain[0], schedule, "schedule")
+    network = Network(chain[0], schedule)
     network.prepare(network.random_inputs(0))
     network.truth(network.graph.tensors)
     weights = network.model.constant("conv2.weight")
@@ -286,7 +286,7 @@ def test_damage_is_caught(chain: tuple[Path, Path]) -> None:
     """Of what changes the meaning at least 99 %; docs/verify.md has the numbers of a large run and the survivors."""
     text = json.loads(chain[1].read_text())
     schedule = Schedule.from_json(chain[1].read_text())
-    network = Network(chain[0], schedule, "schedule")
+    network = Network(chain[0], schedule)
     network.prepare(network.random_inputs(0))
     caught, survivors = 0, []
     for kind in DAMAGES:
