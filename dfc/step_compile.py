@@ -103,7 +103,13 @@ def compile_joint(
     else:
         return compile_step(model, dense, arch, request, progress, mappings)
     form = dense if found.plain else streaming(timed, found.options)
-    schedule = compile_step(model, form, arch, request, None, mappings, found.cuts)
+    interrupted = found.path.interrupted
+    chosen = partial(compile_step, model, form, arch, request, None, mappings, found.cuts)
+    try:
+        schedule = chosen()
+    except KeyboardInterrupt:  # what was chosen is known: only its mappings are worked out again
+        schedule, interrupted = chosen(), True
+    schedule = replace(schedule, complete=schedule.complete and not interrupted)
     if found.path.complete:
         return schedule
     note = f"the search of forms ended with {found.path.priced} ranges priced of {found.path.ranges}"
@@ -141,7 +147,7 @@ def compile_step(
     mappings: SharedMappings | None = None,
     chosen: Mapping[int, int | None] | None = None,
 ) -> Schedule:
-    """The best schedule of a step in the steady state.
+    """The best schedule of a step in the steady state; ``complete`` is false where Ctrl-C ended the search early.
 
     chosen: layers of the step after which to cut, whatever ``request.stacks`` says, each with the memory in which the
             map waits that is handed over there, None for off chip.
@@ -177,7 +183,7 @@ def compile_step(
         hw=maker.hardware(),
         objective=request.objective.value,
         cost_model=EXACT.name,
-        complete=True,
+        complete=not found.interrupted,
         totals=maker.totals(layers, total),
         layer_by_layer=None,
         coverage=maker.coverage(),

@@ -32,7 +32,7 @@ def best_frames(wish: FramesWish, compiled: Callable[[int], Schedule]) -> Schedu
     ``while_better`` ends where neither energy nor time per frame falls any more, by as much as :data:`WORTH`, where a
     step does not fit, and where windows cannot share a step.
 
-    compiled: the schedule of a step of so many frames.
+    compiled: the schedule of a step of so many frames. After Ctrl-C no more are tried, and the best is not complete.
 
     Raises:
         InfeasibleError: MAP001 where none fits.
@@ -43,9 +43,15 @@ def best_frames(wish: FramesWish, compiled: Callable[[int], Schedule]) -> Schedu
     tried: list[Schedule] = []
     notes: list[str] = []
     why: InfeasibleError | None = None
+    complete = True
     for frames in wish.numbers:
         try:
             tried.append(compiled(frames))
+            complete = tried[-1].complete
+        except KeyboardInterrupt:
+            if not tried:
+                raise
+            complete = False
         except InfeasibleError as error:
             why = why or error
             notes.append(f"a step of {frames} frames does not fit")
@@ -54,14 +60,14 @@ def best_frames(wish: FramesWish, compiled: Callable[[int], Schedule]) -> Schedu
                 raise
             notes.append(f"steps take {tried[-1].step.frames if tried[-1].step else 0} frames at most: {error.message}")
             break
-        if wish.while_better and (why is not None or not _falls(tried)):
+        if not complete or (wish.while_better and (why is not None or not _falls(tried))):
             break
     if not tried:
         assert why is not None
         raise why
     best = min(tried, key=_rank)
     step = replace(_step(best), tried=tuple(map(_entry, tried)))
-    return replace(best, step=step, notes=(*best.notes, *notes))
+    return replace(best, step=step, complete=complete, notes=(*best.notes, *notes))
 
 
 def _falls(tried: list[Schedule]) -> bool:

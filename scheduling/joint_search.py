@@ -108,6 +108,7 @@ class JointPath:
     """What was found: the ranges in order; none where nothing fits, and then why.
 
     complete: it is proved that none is better, of all cuts and forms that were tried; else too much was to be priced.
+    interrupted: Ctrl-C ended the search; it is the best of what was priced until then, if there is any.
     ranges: how many there are, forms counted; priced: of how many different ones the price was asked.
     """
 
@@ -116,6 +117,7 @@ class JointPath:
     ranges: int
     priced: int
     why: Infeasible | None = None
+    interrupted: bool = False
 
     @property
     def energy_pj(self) -> float:
@@ -179,11 +181,29 @@ class JointSearch:
         self._known: dict[Hashable, list[StepOption]] = {}
 
     def run(self) -> JointPath:
-        """The best way by the objective, within so many cycles per step."""
+        """The best way by the objective, within so many cycles per step.
+
+        A KeyboardInterrupt ends the search with what it has; with nothing at all it goes on to the caller.
+        """
+        try:
+            return self._run()
+        except KeyboardInterrupt:
+            if not self._known:
+                raise
+            found = self._best(self.sizes, 0)
+            if not found.paths:
+                self.most_cycles = inf
+                found = self._best(self.sizes, 0)
+            if not found.paths:
+                raise
+            ways = tuple(way for path in found.paths for _, way in path.edges)
+            return JointPath(ways, False, len(self.ranges), len(self._known), interrupted=True)
+
+    def _run(self) -> JointPath:
         self.enter(anywhere=False)
         if not self.ranges:
             return JointPath((), True, 0, 0)
-        for one in self.ranges:
+        for one in sorted(self.ranges, key=lambda one: one.end - one.first):  # with the shortest there is a way
             if one.form is self.forms.forms[0]:
                 self._price(one, 1)
         found = alone = self._settled([_ENDLESS] * len(self.arch.memories), 1)
@@ -324,11 +344,12 @@ class JointSearch:
             if at is None or held is None or not _can_be_one(at):
                 break
             key = structure(at.graph, make_stack(at.graph, at.layers), held), share
-            if key not in self._known:
+            new = key not in self._known
+            if new:
                 self._known[key] = self._options(at, held, share)
-                if self.progress:
-                    self.progress(at, one.form, self.cache)
             one.options += self._known[key]
+            if new and self.progress:
+                self.progress(at, one.form, self.cache)
         one.shares = max(one.shares, shares)
 
     def _in_form(self, one: _Range, at: FormRange) -> Held | None:

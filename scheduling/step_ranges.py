@@ -11,7 +11,7 @@ from step to step, in which its past is its ring buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
@@ -42,6 +42,7 @@ Progress = Callable[[int, int], None]
 class StepRanges:
     """What was found: the stacks in order; none where nothing fits, and then why.
 
+    interrupted: Ctrl-C ended the search; it is the best of what was priced until then.
     priced: ranges that were priced. legal, tried: places for cuts, and how many of them were tried.
     """
 
@@ -51,6 +52,7 @@ class StepRanges:
     legal: int
     tried: int
     why: Infeasible | None = None
+    interrupted: bool = False
 
 
 def best_ranges(
@@ -71,23 +73,54 @@ def best_ranges(
     on_chip:     whether maps may wait on chip between stacks.
     levels:      in which memory the map waits that is handed over after each layer of ``cuts``, None for off chip; None
                  leaves it to the search.
+
+    A KeyboardInterrupt ends the search with what it has; with nothing at all it goes on to the caller.
     """
     graph = pricer.graph
     bounds, legal = _bounds(graph) if cuts is None else (_fixed(graph, cuts), 0)
     ranges = _Ranges(pricer, bounds, levels, fixed=cuts is not None, on_chip=on_chip)
-    sizes = pricer.sizes
     found: Paths[_Way] | None = None
+    interrupted = False
+    try:
+        for one in _rounds(ranges, objective, most_cycles, progress):
+            found = one
+    except KeyboardInterrupt:
+        interrupted = True
+        if found is None or not found.paths:
+            found = _best_known(ranges, objective, most_cycles)
+    assert found is not None
+    chosen = tuple(way.option for path in found.paths[:1] for _, way in path.edges)
+    tried, why = len(bounds) - 2, None if chosen else ranges.why
+    return StepRanges(chosen, found.complete, len(ranges.spans), legal, tried, why, interrupted)
+
+
+def _rounds(
+    ranges: _Ranges, objective: Objective, most_cycles: float, progress: Progress | None
+) -> Iterator[Paths[_Way]]:
+    """The best way with ever more ways to run ranges, until it is good enough."""
+    sizes = ranges.pricer.sizes
     for share, off_chip in ((0.0, False), (0.0, True), *((share, True) for share in _RESERVED)):
         ranges.price({m: int(size * share) for m, size in enumerate(sizes) if share}, progress, off_chip=off_chip)
         nodes, edges = ranges.edges()
         found = best_paths(nodes, edges, sizes, objective, most_cycles=most_cycles)
+        yield found
         alone = best_paths(nodes, edges, [1 << 62] * len(sizes), objective, most_cycles=most_cycles)
         if (found.paths and close(found, alone, objective)) or (off_chip and not alone.paths):
-            break
-    assert found is not None
-    chosen = tuple(way.option for path in found.paths[:1] for _, way in path.edges)
-    tried = len(bounds) - 2
-    return StepRanges(chosen, found.complete, len(ranges.spans), legal, tried, None if chosen else ranges.why)
+            return
+
+
+def _best_known(ranges: _Ranges, objective: Objective, most_cycles: float) -> Paths[_Way]:
+    """The best way over the ranges that are priced; the fastest where none is fast enough.
+
+    Raises:
+        KeyboardInterrupt: where there is none.
+    """
+    nodes, edges = ranges.edges()
+    for goal, most in ((objective, most_cycles), (Objective.LATENCY, inf)):
+        found = best_paths(nodes, edges, ranges.pricer.sizes, goal, most_cycles=most)
+        if found.paths:
+            return found
+    raise KeyboardInterrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +163,8 @@ class _Ranges:
     ) -> None:
         self.pricer = pricer
         self.bounds = bounds
-        self.spans = list(_spans(pricer.graph, bounds, fixed=fixed))
+        # the shortest first: with them there is a way
+        self.spans = sorted(_spans(pricer.graph, bounds, fixed=fixed), key=lambda span: span[1] - span[0])
         if levels is not None:
             self.over = [_given(pricer.graph, bound, levels.get(bound - 1)) for bound in bounds]
         else:
@@ -171,7 +205,8 @@ class _Ranges:
         ends = {end for pair in self.ways for end in pair} | {(0, None), (len(self.bounds) - 1, None)}
         order = sorted(ends, key=lambda end: (end[0], end[1] is not None))
         node = {end: number for number, end in enumerate(order)}
-        return len(node), [Edge(node[a], node[b], tuple(map(_Way, ways))) for (a, b), ways in self.ways.items()]
+        ways = sorted(self.ways.items(), key=lambda item: (item[0][0][0], item[0][1][0]))
+        return len(node), [Edge(node[a], node[b], tuple(map(_Way, found))) for (a, b), found in ways]
 
 
 @dataclass(frozen=True, slots=True)
