@@ -81,7 +81,8 @@ class LatencySplit:
 class Totals:
     """Of the whole network. ``macs`` are those that the schedule executes, ``network_macs`` those of the network.
 
-    They differ where overlap is recomputed.
+    They differ where overlap is recomputed. ``hidden_cycles``: by how much the latency is less than it would be if no
+    copy were made while layers run.
     """
 
     energy_pj: float
@@ -98,6 +99,7 @@ class Totals:
     latency: LatencySplit
     utilisation: float
     time_s: float
+    hidden_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,20 @@ class CopyEntry:
     source: str
     target: str
     after: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BesideEntry:
+    """Cycles of a copy that pass early, while ``layer`` runs: before the layer for which it is made.
+
+    copy:  which of that layer's copies, counted from 0.
+    ahead: whether ``layer`` is one of the tile before, of whichever class that is.
+    """
+
+    copy: int
+    layer: str
+    cycles: int
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +291,7 @@ class TileLayer:
     reads:     what it reads of each map.
     room_bits: sizes of memories as they were for the mapping, where others take part of them; what its own operands
                take where they live is in these.
+    beside:    what of its copies passes while layers before it run; ``copy_cycles`` are without these hidden_cycles.
     """
 
     layer: str
@@ -293,6 +310,8 @@ class TileLayer:
     reads: tuple[ReadEntry, ...] = ()
     room_bits: dict[str, int] = field(default_factory=dict[str, int])
     makes: tuple[MadeEntry, ...] = ()
+    beside: tuple[BesideEntry, ...] = ()
+    hidden_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True)

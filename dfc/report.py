@@ -193,7 +193,12 @@ def _time(schedule: Schedule, width: int, paint: Paint) -> list[str]:
         _Part("copy", latency.copy, cycles(latency.copy), "feature maps move between layers"),
     ]
     lines = _section("Where the time goes", width, paint)
-    return lines + _bars(parts, schedule.totals.latency_cycles, width, paint)
+    lines += _bars(parts, schedule.totals.latency_cycles, width, paint)
+    hidden = schedule.totals.hidden_cycles
+    if hidden:
+        share = percent(hidden, schedule.totals.latency_cycles + hidden)
+        lines += _fold("beside", f"copies beside compute hide {cycles(hidden)} cycles, {share} %", width)
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from dfc.ir import EMPTY, Axis, AxisMap, Graph, Interval, Layer
 from dfc.passes.stacks import Stack
@@ -77,11 +78,16 @@ class AxisStep:
 
 @dataclass(frozen=True, slots=True)
 class AxisTiles:
-    """The distinct steps along an axis in order of appearance, how many tiles take each, and the first tile's."""
+    """The distinct steps along an axis in order of appearance, and how many tiles take each.
+
+    after: which may follow which, as pairs of their numbers (earlier, later). last: the number of the last tile's.
+    """
 
     steps: tuple[AxisStep, ...]
     counts: tuple[int, ...]
     tiles: int
+    after: frozenset[tuple[int, int]] = frozenset()
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,9 +329,13 @@ class AxisWalk:
     def walk(self) -> AxisTiles:
         """All tiles, gathered into distinct steps."""
         counts: dict[AxisStep, int] = {}
-        for step, count in self._steps(list(self.moments())):
+        runs = self._steps(list(self.moments()))
+        for step, count in runs:
             counts[step] = counts.get(step, 0) + count
-        return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles)
+        number = {step: n for n, step in enumerate(counts)}
+        order = [number[step] for step, _ in runs]
+        after = {*pairwise(order), *((number[step], number[step]) for step, count in runs if count > 1)}
+        return AxisTiles(tuple(counts), tuple(counts.values()), self.tiles, frozenset(after), order[-1])
 
     def _steps(self, moments: Sequence[Moment]) -> list[tuple[AxisStep, int]]:
         """What tiles do, from the first to the last, and how many of them one after the other."""

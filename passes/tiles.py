@@ -18,10 +18,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import TypeVar
 
 from dfc.ir import Axis, Graph
 from dfc.passes.axis_tiles import AxisStep, AxisTiles, AxisWalk, TileSpans, axis_tiles, maps_of
 from dfc.passes.stacks import Stack
+
+T = TypeVar("T")
 
 
 class Overlap(StrEnum):
@@ -115,12 +118,16 @@ class TileClass:
 
 @dataclass(frozen=True)
 class DepthFirstPlan:
-    """A stack cut into tiles of (x, y) positions of its last output, with what happens to overlap."""
+    """A stack cut into tiles of (x, y) positions of its last output, with what happens to overlap.
+
+    axes: the tiles along X and along Y.
+    """
 
     stack: Stack
     tile: tuple[int, int]
     overlap: Modes
     classes: tuple[TileClass, ...]
+    axes: tuple[AxisTiles, AxisTiles]
     order: Order = Order.ROWS
     remainder_first: bool = True
 
@@ -137,6 +144,26 @@ class DepthFirstPlan:
             for (name, x), (_, y) in zip(tile.x.tensors, tile.y.tensors, strict=True):
                 found[name] = found.get(name, 0) + tile.count * x.fresh * y.fresh
         return found
+
+    @cached_property
+    def before(self) -> tuple[tuple[int, ...], ...]:
+        """Per class the numbers of all classes of which a tile may come right before one of it; none for the first."""
+        along, across = self._by_walk(*self.axes)
+        kinds: list[tuple[int, int]] = []
+        for tile in self.classes:
+            a, b = self._by_walk(tile.x, tile.y)
+            kinds.append((along.steps.index(a), across.steps.index(b)))
+        found: list[tuple[int, ...]] = []
+        for tile, (here, row) in zip(self.classes, kinds, strict=True):
+            earlier = {(k, row) for k, later in along.after if later == here}
+            if here == 0:  # it may be the first of its row: the last of the row before comes before it
+                earlier |= {(along.last, k) for k, later in across.after if later == row}
+            found.append(() if tile.first else tuple(n for n, kind in enumerate(kinds) if kind in earlier))
+        return tuple(found)
+
+    def _by_walk(self, x: T, y: T) -> tuple[T, T]:
+        """What is along the walk, then what is across it."""
+        return (x, y) if self.order is Order.ROWS else (y, x)
 
     @property
     def line_names(self) -> tuple[str, str]:
@@ -202,4 +229,4 @@ class Tiler:
                     count -= 1
                 if count:
                     classes.append(TileClass(step_x, step_y, count, first=False))
-        return DepthFirstPlan(self.stack, tile, overlap, tuple(classes), order, self.remainder_first)
+        return DepthFirstPlan(self.stack, tile, overlap, tuple(classes), (x, y), order, self.remainder_first)

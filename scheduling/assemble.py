@@ -10,6 +10,7 @@ from dfc.backend_cost.nest import Nest, NestOperand, Work, operand_names
 from dfc.backend_cost.schedule import (
     AxisEntry,
     Baseline,
+    BesideEntry,
     BufferEntry,
     CopyEntry,
     Coverage,
@@ -54,6 +55,7 @@ class Tally:
     stall: int = 0
     load: int = 0
     copy: int = 0
+    hidden: int = 0
     operations: int = 0
     positions: int = 0
 
@@ -85,6 +87,7 @@ class Tally:
         """Count a layer of a tile class ``times`` times."""
         copies = run.copy_cost
         self.copy += copies.latency_cycles * times
+        self.hidden += run.hidden_cycles * times
         self.copy_pj += copies.energy_pj * times
         self._spend(copies.memory_pj, times)
         self._add(self.read_bits, copies.read_bits, times)
@@ -113,6 +116,7 @@ class Tally:
             "stall",
             "load",
             "copy",
+            "hidden",
             "operations",
             "positions",
         ):
@@ -371,6 +375,8 @@ class Assembler:
             reads=reads,
             room_bits={self.memory_name(m): bits for m, bits in run.room},
             makes=makes,
+            beside=tuple(BesideEntry(b.copy, self.graph.layers[b.layer].name, b.cycles, b.ahead) for b in run.beside),
+            hidden_cycles=run.hidden_cycles,
         )
 
     def _nest_entry(self, nest: Nest) -> NestEntry:
@@ -418,6 +424,7 @@ class Assembler:
             latency=tally.latency,
             utilisation=self._utilisation(tally),
             time_s=tally.latency_cycles / self.arch.clock_hz,
+            hidden_cycles=tally.hidden,
         )
 
     def coverage(self) -> Coverage:

@@ -28,13 +28,14 @@ _STRAIGHT = 2
 class StepFloor:
     """What a layer costs at least with its input and output in these memories, copies of the stack's inputs included.
 
-    after_pj: of copies that run before the next layer. copies: what all copies count at least, those too that are there
+    mapped: the cycles of its mapping alone. after_pj: of copies that run before the next layer. copies: what all copies count at least, those too that are there
     only on some ways.
     """
 
     memories: tuple[int, int]
     energy_pj: float
     cycles: float
+    mapped: float
     after_pj: float
     copies: float
 
@@ -62,7 +63,8 @@ class PathFloors:
         for memories in choices:
             energy, cycles = self.walk.floor(index, *memories)
             here = copies[memories]
-            yield StepFloor(memories, energy + here.energy_pj, cycles + here.cycles, here.after_pj, here.copies)
+            more = here.energy_pj, here.cycles
+            yield StepFloor(memories, energy + more[0], cycles + more[1], cycles, here.after_pj, here.copies)
 
     def _copies(self, index: int, choices: list[tuple[int, int]]) -> dict[tuple[int, int], StepFloor]:
         """The floors of a layer without its mapping: worked out once for all with the same of it to stay."""
@@ -92,7 +94,7 @@ class PathFloors:
         for i, o in choices:
             energy, cycles, after = before[i]
             counts = weight(energy + after + left[o] + more[i][0], cycles + more[i][1])
-            yield StepFloor((i, o), energy, cycles, after + left[o], counts)
+            yield StepFloor((i, o), energy, cycles, 0.0, after + left[o], counts)
 
     def _carried(self, index: int, here: int) -> tuple[float, float]:
         """Energy and cycles at least to bring maps there that cannot lie there."""
@@ -106,14 +108,17 @@ class PathFloors:
                 cycles = max(cycles, min(sum(map(rates.cycles, way)) for way in ways))
         return energy, cycles
 
-    def least(self, shares: Sequence[float]) -> tuple[float, float]:
-        """Energy and cycles of the class at least, where each layer counts ``shares`` times."""
+    def least(self, shares: Sequence[float], *, early: bool = False) -> tuple[float, float]:
+        """Energy and cycles of the class at least, where each layer counts ``shares`` times.
+
+        ``early``: what comes from outside of the stack may pass while other layers run.
+        """
         energy = cycles = 0.0
         runs = [floors for floors in self.steps if floors]
         here = [share for floors, share in zip(self.steps, shares, strict=True) if floors]
         for floors, share, following in zip(runs, here, [*here[1:], *here[-1:]], strict=True):
             energy += min(share * f.energy_pj + following * f.after_pj for f in floors)
-            cycles += share * min(f.cycles for f in floors)
+            cycles += share * min(f.mapped if early else f.cycles for f in floors)
         return energy, cycles
 
     @cached_property

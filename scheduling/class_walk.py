@@ -91,10 +91,12 @@ NOTHING = Pending((), frozenset(), 0.0)
 class Moves:
     """What is copied around a layer: before it runs, with what that costs; ``pending`` after it.
 
-    windows: copies of what it reads, as in :class:`Placed`.
+    stages: how many of the copies start together, as in :class:`LayerRun`. windows: copies of what it reads, as in
+    :class:`Placed`.
     """
 
     copies: tuple[Copy, ...]
+    stages: tuple[int, ...]
     cost: CopyCost
     windows: tuple[tuple[str, int, int], ...]
     pending: Pending
@@ -180,7 +182,8 @@ class ClassWalk:
         copies = tuple(self.weights(index))
         if not copies:
             return path
-        run = LayerRun(index, (0, 0), {}, None, None, copies, price_copies(self.arch, copies))
+        cost = price_copies(self.arch, copies)
+        run = LayerRun(index, (0, 0), {}, None, None, copies, cost, stages=(len(copies),))
         return self._longer(path, Placed(run, None), path.homes, path.pending)
 
     def step(self, index: int, path: Path, i_memory: int, o_memory: int) -> Step | Infeasible:
@@ -229,7 +232,8 @@ class ClassWalk:
         after += self.left(layer, homes[layer.output])
         energy = sum(map(self.pricer.rates.energy_pj, after))
         following = Pending(tuple(after), frozenset(c.tensor for c in after), energy) if after else NOTHING
-        return Moves((*fetched, *group), before, tuple(self._windows(index, homes, here)), following)
+        stages = len(fetched), len(group)
+        return Moves((*fetched, *group), stages, before, tuple(self._windows(index, homes, here)), following)
 
     def taken(self, step: Step) -> Path | Infeasible:
         """The way that is longer by a step, with the layer's best mapping, or why there is none."""
@@ -240,7 +244,7 @@ class ClassWalk:
         tops = {o.role: o.memories[-1] for o in nest.operands}
         extents = self.view.extents[self.graph.layers[step.layer].output]
         costs = fitted.cost, step.moves.copies, step.moves.cost
-        run = LayerRun(step.layer, extents, tops, nest, *costs, fitted.sizes, step.memories[0])
+        run = LayerRun(step.layer, extents, tops, nest, *costs, fitted.sizes, step.memories[0], step.moves.stages)
         placed = Placed(run, fitted, step.alive, step.moves.windows)
         return self._longer(step.path, placed, step.homes, step.moves.pending)
 
@@ -260,7 +264,10 @@ class ClassWalk:
         last = path.placed[at]
         cost = price_copies(self.arch, path.pending.copies)
         run = replace(
-            last.run, copies=(*last.run.copies, *path.pending.copies), copy_cost=in_sequence(last.run.copy_cost, cost)
+            last.run,
+            copies=(*last.run.copies, *path.pending.copies),
+            copy_cost=in_sequence(last.run.copy_cost, cost),
+            stages=(*last.run.stages, len(path.pending.copies)),
         )
         score = path.score + self.pricer.weight(cost.energy_pj, cost.latency_cycles)
         placed = (*path.placed[:at], replace(last, run=run), *path.placed[at + 1 :])

@@ -1,12 +1,12 @@
 """Copies of feature maps between memory levels: what a depth-first schedule moves outside of the loop nests (B.c).
 
 A copy goes hop by hop through neighbouring levels. The copies of one group start together; a port that several of them
-need serves one after the other.
+need serves one after the other. What was copied before, beside layers that ran (``beside.py``), is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TypeVar
@@ -50,6 +50,19 @@ class Hop:
     write_bits: float
     read_pj: float
     write_pj: float
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Cycles of a copy that pass while a layer runs, before that for which it is made; copies count as they are listed.
+
+    ``ahead``: in the tile before.
+    """
+
+    copy: int
+    layer: int
+    ahead: bool
+    cycles: int
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,41 @@ def price_copies(arch: Arch, copies: Iterable[Copy]) -> CopyCost:
                 busy.setdefault((memory, port), []).append((start, start + hop.cycles))
             start += hop.cycles
     return CopyCost(sum(energy.values()), max(map(_port_end, busy.values()), default=0), energy, read, write)
+
+
+def copy_ports(arch: Arch, copy: Copy) -> tuple[tuple[int, int], ...]:
+    """The ports, (memory, port), that a copy uses on its way."""
+    return tuple(dict.fromkeys(port for port, _, _ in _port_spans(arch, copy, 0)))
+
+
+def group_cycles(arch: Arch, copies: Sequence[Copy], done_cycles: Sequence[int]) -> int:
+    """Time of a group of copies that start together, of each of which so many cycles have passed before."""
+    return max(map(_port_end, _spans_by_port(arch, copies, done_cycles)), default=0)
+
+
+def least_cycles(arch: Arch, copies: Sequence[Copy]) -> int:
+    """What the time of a group is not below in which these are, whatever else is in it."""
+    each = _spans_by_port(arch, copies, [0] * len(copies))
+    return max((max(sum(e - s for s, e in spans), max(e for _, e in spans)) for spans in each), default=0)
+
+
+def _spans_by_port(arch: Arch, copies: Sequence[Copy], done_cycles: Sequence[int]) -> Iterable[list[tuple[int, int]]]:
+    busy: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for copy, done in zip(copies, done_cycles, strict=True):
+        for port, start, end in _port_spans(arch, copy, done):
+            busy.setdefault(port, []).append((start, end))
+    return busy.values()
+
+
+def _port_spans(arch: Arch, copy: Copy, done: int) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """When a copy uses which ports, without the first ``done`` cycles of its way."""
+    start = -done
+    for hop in hops(arch, copy):
+        end = start + hop.cycles
+        if end > 0:
+            for memory, move in ((hop.sender, hop.send), (hop.receiver, hop.receive)):
+                yield (memory, arch.memories[memory].port_of[hop.role, move]), max(0, start), end
+        start = end
 
 
 class CopyRates:

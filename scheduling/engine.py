@@ -1,6 +1,7 @@
 """The cost of one stack under one plan: every tile class walked layer by layer, copies between levels included.
 
-Nothing overlaps in time, as in the reference: copies, layers and tiles run one after the other (B.0, B.c).
+Nothing overlaps in time, as in the reference: copies, layers and tiles run one after the other (B.0, B.c). What may
+overlap under the exact model is in ``beside.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dfc.ir import PLACE_DIMS, Axis, Graph, Kind, Layer, Role
 from dfc.passes.axis_tiles import ReadStep, TensorStep
 from dfc.passes.stacks import Stack, automatic_stacks
 from dfc.passes.tiles import DepthFirstPlan, TileClass, Tiler
-from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
+from dfc.scheduling.copies import Beside, Copy, CopyCost, Place, in_sequence, price_copies
 from dfc.scheduling.levels import Infeasible, MapSizes, MemoryLadder, StackLevels, kernel_bits, stack_levels
 from dfc.scheduling.placement import Buffer, Held
 
@@ -40,6 +41,8 @@ class LayerRun:
     tops: per role the memory at which the operand lives for this tile. Extents are (x, y) of what is computed.
     room: memories that were smaller for the mapping, as others take part of them: (memory, bits).
     inputs: the memory in which it reads feature maps, where that is not the one of its operand I.
+    stages: how many of the copies start together, group after group; none where it does not matter.
+    beside: what of its copies passes while layers before it run; their latency is without these ``hidden_cycles``.
     """
 
     layer: int
@@ -51,6 +54,9 @@ class LayerRun:
     copy_cost: CopyCost
     room: tuple[tuple[int, int], ...] = ()
     inputs: int | None = None
+    stages: tuple[int, ...] = ()
+    beside: tuple[Beside, ...] = ()
+    hidden_cycles: int = 0
 
     def reads_in(self, otherwise: int) -> int:
         """The memory in which it reads feature maps."""

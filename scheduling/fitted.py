@@ -12,17 +12,20 @@ from math import inf
 from operator import itemgetter
 from typing import cast
 
+from dfc.backend_cost.busy_ports import BusyPorts, busy_ports
 from dfc.backend_cost.mapping_cost import Objective
-from dfc.backend_cost.nest import Borders, make_nest
+from dfc.backend_cost.nest import Borders, Nest, make_nest
+from dfc.backend_cost.nest import Mapping as LoopMapping
 from dfc.backend_cost.spatial_search import Spatial
 from dfc.ir import Axis, Layer
 from dfc.passes.tiles import DepthFirstPlan, TileClass
 from dfc.scheduling.addresses import ends, hung, laid_out, stacked
+from dfc.scheduling.beside import beside_compute, early_cycles
 from dfc.scheduling.class_paths import PathFloors, cheapest
 from dfc.scheduling.class_view import ClassView
 from dfc.scheduling.class_walk import HINT, Choices, ClassWalk, Path, PlacedClass
 from dfc.scheduling.copies import CopyRates
-from dfc.scheduling.engine import Hopeless, StackCost, StackPricer, modelled
+from dfc.scheduling.engine import ClassCost, Hopeless, LayerRun, StackCost, StackPricer, modelled
 from dfc.scheduling.levels import Infeasible, StackLevels
 from dfc.scheduling.nest_floor import LearntFloor, nest_floor
 from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
@@ -373,7 +376,23 @@ class FittedPricer(StackPricer):
             buffers.append(tuple(laid))
         too_long = {m: bits for m, bits in over.items() if bits > 0}
         classes = tuple(one.cost for one in placed)
-        return StackCost(plan, StackLevels((), 0, 0), classes, (*stay, *hanging), tuple(buffers)), too_long
+        cost = StackCost(plan, StackLevels((), 0, 0), classes, (*stay, *hanging), tuple(buffers))
+        if self.cache.model.played and not too_long:
+            cost = beside_compute(self.graph, self.arch, cost, self._busy)
+        return cost, too_long
+
+    def _busy(self, run: LayerRun) -> BusyPorts:
+        """What a layer's mapping does on ports."""
+        assert run.nest is not None and run.cost is not None
+        key = run.nest, run.cost.mapping
+        found = self._ports.get(key)
+        if found is None:
+            found = self._ports[key] = busy_ports(run.nest, self.arch, run.cost.mapping, self.cache.model)
+        return found
+
+    @cached_property
+    def _ports(self) -> dict[tuple[Nest, LoopMapping], BusyPorts]:
+        return {}
 
     def _placed(
         self, walks: Sequence[ClassWalk], largest: int, main: Path, hopeless: Hopeless | None
@@ -398,8 +417,12 @@ class FittedPricer(StackPricer):
             if isinstance(path, Infeasible):
                 return path
             one = found[at] = walk.placed(path)
-            least[at] = one.cost.energy_pj, float(one.cost.latency_cycles)
+            least[at] = one.cost.energy_pj, float(one.cost.latency_cycles - self._early(one.cost))
         return [found[at] for at in range(len(walks))]
+
+    def _early(self, cost: ClassCost) -> int:
+        """How many cycles of a class may pass while others do."""
+        return sum(early_cycles(self.arch, run) for run in cost.runs) if self.cache.model.played else 0
 
     @cached_property
     def taken(self) -> dict[int, int]:
@@ -429,7 +452,8 @@ class FittedPricer(StackPricer):
 def _least(walk: ClassWalk, main: Path) -> tuple[float, float]:
     """What a class costs at least: in its own memories, or in those of the largest class, which may be others."""
     ways: tuple[Choices, Choices] = ({}, main.choices)
-    energies, cycles = zip(*(PathFloors(walk, one).least([1.0] * len(walk.stack.layers)) for one in ways), strict=True)
+    each, early = [1.0] * len(walk.stack.layers), walk.pricer.cache.model.played
+    energies, cycles = zip(*(PathFloors(walk, one).least(each, early=early) for one in ways), strict=True)
     return min(energies), min(cycles)
 
 

@@ -38,7 +38,7 @@ from dfc.backend_cost.simulate_walk import OperandWalk, Walk, walk
 from dfc.backend_cost.timing import exact_latency
 from dfc.errors import InfeasibleError
 from dfc.frontend import import_model
-from dfc.hwdsl import library, load_arch
+from dfc.hwdsl import Arch, library, load_arch
 from dfc.ir import Dim, Graph
 from dfc.passes import PassManager, default_pipeline
 from dfc.passes.axis_tiles import maps_of
@@ -58,7 +58,7 @@ def prepared(graph: Graph) -> Graph:
     return PassManager(default_pipeline(), verify=True).run(graph)
 
 
-def scheduled(graph: Graph, hw: str, tile: str, overlap: str = "auto", **options: str) -> Schedule:
+def scheduled(graph: Graph, hw: str | Arch, tile: str, overlap: str = "auto", **options: str) -> Schedule:
     """A schedule as it is read back from its file."""
 
     def infos(names: tuple[str, ...]) -> tuple[TensorInfo, ...]:
@@ -70,7 +70,8 @@ def scheduled(graph: Graph, hw: str, tile: str, overlap: str = "auto", **options
     request = parse_request(objective, overlap, tile, stacks, **options)  # type: ignore[arg-type]
     if page:
         request = replace(request, constraints=parse_constraints(page))
-    return Schedule.from_json(schedule_graph(graph, load_arch(hw), request, model).to_json())
+    arch = hw if isinstance(hw, Arch) else load_arch(hw)
+    return Schedule.from_json(schedule_graph(graph, arch, request, model).to_json())
 
 
 # --- what dfc makes
