@@ -35,7 +35,7 @@ def render_check(found: Check, *, width: int = WIDTH, paint: Paint = PLAIN) -> s
     return "\n".join(lines) + "\n"
 
 
-_FOR = "room, addresses, loops, reads and copies, lives of maps, maps between stacks, caches, sums"
+_FOR = "room, addresses, loops, reads, copies, early copies, lives of maps, maps between stacks, caches, sums"
 _NOT_ASKED = "room alone, as far as it can be told: the rules of '{}' do not ask that everything fits"
 
 

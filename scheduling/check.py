@@ -13,13 +13,15 @@ It reads the schedule alone, and shares no code with what placed the tensors: th
    those of the mode of their map;
 8. what stays from step to step of a network over time does so beside whatever runs; weights that do not stay are
    brought by the first tile;
-9. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
+9. copies that are made early, while layers run (``check_beside.py``): what they copy is there, nothing else lives where
+   they go, the ports on their way are idle as long as they take, and the time that is left of them;
+10. sums: energies and cycles of layers, classes, stacks and totals; tiles cover each map.
 
 What the file does not tell, and nothing here proves: which positions a tile reads and makes (it gives how many); so of
 a cache that it has the lines and the length that one tile after the other asks for, not that each position is
 overwritten only after its last use. Constants that no loop reads, and operators that are not modelled, stream through
 memories and have no buffers. That energies and cycles are those of the mappings, and that the cycles count on no other
-second buffers than the file has, takes a cost model: none is used here.
+second buffers than the file has, takes a cost model: none is used here, save for how long layers keep ports busy (9).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from dataclasses import dataclass
 from dfc.backend_cost.schedule import BufferEntry, Schedule, StackEntry
 from dfc.hwdsl import Arch, parse_arch
 from dfc.ir import Role
+from dfc.scheduling.check_beside import check_beside
 from dfc.scheduling.check_caches import check_caches, check_cover, check_modes
 from dfc.scheduling.check_estimate import estimate
 from dfc.scheduling.check_handed import check_handed
@@ -114,10 +117,12 @@ def _all(schedule: Schedule, arch: Arch, peaks: dict[str, Peak]) -> Iterator[Vio
         yield from check_cover(stack, number)
         yield from check_modes(stack, number)
         yield from _lasting(stack, number)
-    for place in places(schedule, arch):
+    every = list(places(schedule, arch))
+    for place in every:
         yield from _inside(place.tile.buffers, sizes, place.number, place.index)
         yield from _apart(place, sizes, peaks)
         yield from check_class(place, layers)
+    yield from check_beside(schedule, every)
     yield from check_sums(schedule)
 
 

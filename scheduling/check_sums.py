@@ -20,6 +20,8 @@ def check_sums(schedule: Schedule) -> Iterator[Violation]:
     yield from _same("the stacks' cycles", (s.latency_cycles for s in schedule.stacks), totals.latency_cycles)
     yield from _same("the layers' cycles", (x.latency_cycles for x in schedule.layers), totals.latency_cycles)
     yield from _same("the layers' MACs", (x.macs for x in schedule.layers), totals.macs)
+    hidden = (c.count * r.hidden_cycles for s in schedule.stacks for c in s.tile_classes for r in c.layers)
+    yield from _same("the cycles that copies take beside layers", hidden, totals.hidden_cycles)
     parts = [totals.compute_energy_pj, *totals.energy_by_memory_pj.values()]
     yield from _same("energies of array and memories", parts, totals.energy_pj)
     yield from _same("the parts of the latency", _split(totals.latency), totals.latency_cycles)
