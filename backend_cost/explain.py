@@ -164,7 +164,8 @@ class Explanation:
 
     cuts:   per operand, how many loops lie below the upper boundary of each of its memories, after loops that
             change nothing for it have moved below.
-    copies: of feature maps before the layer starts; energy and cycles of them follow.
+    copies: of feature maps before the layer starts; energy and cycles of them follow, and those that pass beside other
+            layers.
     """
 
     nest: Nest
@@ -183,6 +184,7 @@ class Explanation:
     copies: tuple[CopyEntry, ...] = ()
     copy_energy_pj: float = 0.0
     copy_cycles: int = 0
+    hidden_cycles: int = 0
 
     @property
     def cycles_by_cause(self) -> dict[str, int]:
@@ -345,6 +347,7 @@ def explain(
         copies=entry.copies if entry else (),
         copy_energy_pj=entry.copy_energy_pj if entry else 0.0,
         copy_cycles=entry.copy_cycles if entry else 0,
+        hidden_cycles=entry.hidden_cycles if entry else 0,
     )
 
 

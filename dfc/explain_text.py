@@ -284,6 +284,7 @@ def _reason(found: Explanation, cause: str) -> str:
     if not found.copies:
         return "no copies before this layer"
     parts = [f"{c.what} '{c.tensor}' {size(c.bits)} {c.source} -> {c.target}" for c in found.copies]
+    parts += [f"{cycles(found.hidden_cycles)} cycles pass beside other layers"] if found.hidden_cycles else []
     return clean("; ".join(parts))
 
 
