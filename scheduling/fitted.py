@@ -34,7 +34,7 @@ from dfc.scheduling.weight_places import WeightPlaces, Weights
 
 #: how often a plan is placed with a little more room to spare
 _ATTEMPTS = 8
-#: ways to share out the weights of a plan that are priced with all classes
+#: ways to share out the weights of a plan that are priced with all classes, of those that are best by one measure
 _IN_FULL = 2
 #: plans that are remembered in part
 _PLANS = 64
@@ -197,9 +197,15 @@ class FittedPricer(StackPricer):
         if self.cache.objective is Objective.ENERGY and places.lowest:
             return []
         tried = ((weights, self._chosen(plan, resident, spatial, {}, weights)) for weights in places.proposals())
-        about = [(places.total(*how), weights) for weights, how in tried if not isinstance(how, Infeasible)]
-        least = places.total(*chosen)
-        return [weights for cost, weights in sorted(about, key=itemgetter(0)) if cost < least][:_IN_FULL]
+        fit = [(weights, how) for weights, how in tried if not isinstance(how, Infeasible)]
+        best: list[Weights] = []
+        timed = self.cache.model.played and self.cache.objective is not Objective.ENERGY
+        for early in (False, True) if timed else (False,):  # how much passes early is not known here
+            about = [(places.total(*how, early=early), weights) for weights, how in fit]
+            least = places.total(*chosen, early=early)
+            hopeful = [weights for cost, weights in sorted(about, key=itemgetter(0)) if cost < least][:_IN_FULL]
+            best += [weights for weights in hopeful if weights not in best]
+        return best
 
     def _shares(self, plan: DepthFirstPlan, view: ClassView) -> list[float]:
         """Per layer of the stack, how many times all tiles compute what one of the largest class does."""

@@ -202,10 +202,13 @@ class WeightPlaces:
         aside = {m: next(share for share in _LEFT if bits >= int(self.free(m) * share)) for m, bits in left.items()}
         return sum(self._cost(i, m, aside) for i, m in zip(self.layers, picked, strict=True))
 
-    def total(self, lasting: Lasting, path: Path) -> float:
-        """About what the stack costs with these weights, their arrival included, if all tiles were like the class."""
-        copies = [copy for i, m in lasting.weights.items() for copy in self._arriving(i, m)]
-        total = self._score(copies)
+    def total(self, lasting: Lasting, path: Path, *, early: bool = False) -> float:
+        """About what the stack costs with these weights, their arrival included, if all tiles were like the class.
+
+        ``early``: as if all weights came while layers run, which takes no time.
+        """
+        cost = price_copies(self.arch, [copy for i, m in lasting.weights.items() for copy in self._arriving(i, m)])
+        total = self.weigh(cost.energy_pj, 0.0 if early else cost.latency_cycles)
         for placed in path.placed:
             run = placed.run
             energy, cycles = run.copy_cost.energy_pj, float(run.copy_cost.latency_cycles)
