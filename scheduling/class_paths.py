@@ -28,8 +28,8 @@ _STRAIGHT = 2
 class StepFloor:
     """What a layer costs at least with its input and output in these memories, copies of the stack's inputs included.
 
-    mapped: the cycles of its mapping alone. after_pj: of copies that run before the next layer. copies: what all copies count at least, those too that are there
-    only on some ways.
+    mapped: the cycles of its mapping alone. after_pj: of copies that run before the next layer. copies: what all copies
+    count at least, those too that are there only on some ways.
     """
 
     memories: tuple[int, int]
