@@ -396,8 +396,8 @@ class JointSearch:
         return self._pricers[id(graph)]
 
     def _options(self, at: FormRange, held: Held, share: float) -> list[StepOption]:
-        reserved = {m: int(size * share) for m, size in enumerate(self.sizes) if share}
-        options = self._pricer(at.graph).options(at.layers, reserved, held)
+        pricer = self._pricer(at.graph)
+        options = pricer.options(at.layers, pricer.set_aside(share), held)
         if isinstance(options, Infeasible):
             self.why = self.why or options
             return []

@@ -85,6 +85,15 @@ class StepPricer:
         """Bits of every memory that stacks may take."""
         return [memory.size_bits - self.pricer.taken.get(m, 0) for m, memory in enumerate(self.arch.memories)]
 
+    def set_aside(self, share: float) -> dict[int, int]:
+        """Bits of each memory, as :meth:`options` reserves them, that are part of it.
+
+        Nothing of memories with several instances: they are beside the array, and hold too little for any loops
+        without a part of it.
+        """
+        memories = enumerate(zip(self.sizes, self.arch.memories, strict=True))
+        return {m: int(size * share) for m, (size, memory) in memories if share and memory.instances == 1}
+
     @property
     def on_chip(self) -> Sequence[int]:
         """Memories that maps pass through on chip, the lowest first."""

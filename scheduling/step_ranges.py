@@ -100,7 +100,7 @@ def _rounds(
     """The best way with ever more ways to run ranges, until it is good enough."""
     sizes = ranges.pricer.sizes
     for share, off_chip in ((0.0, False), (0.0, True), *((share, True) for share in _RESERVED)):
-        ranges.price({m: int(size * share) for m, size in enumerate(sizes) if share}, progress, off_chip=off_chip)
+        ranges.price(ranges.pricer.set_aside(share), progress, off_chip=off_chip)
         nodes, edges = ranges.edges()
         found = best_paths(nodes, edges, sizes, objective, most_cycles=most_cycles)
         yield found

@@ -158,6 +158,17 @@ def test_reserved_room_stays_free(pricer: StepPricer) -> None:
     assert isinstance(pricer.options(range(2), every), Infeasible)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.75])
+def test_parts_of_memories_may_be_set_aside(pricer: StepPricer, share: float) -> None:
+    """Registers beside the array hold one element each: of them nothing is left over for others."""
+    aside = pricer.set_aside(share)
+    assert [pricer.arch.memories[m].name for m in aside] == ["lb_w", "gb_w", "lb_io", "gb_io", "dram"]
+    assert pricer.set_aside(0.0) == {}
+    for option in options(pricer, range(2), aside):
+        for m, bits in aside.items():
+            assert option.resident_bits[m] + option.transient_bits[m] <= pricer.sizes[m] - bits
+
+
 def test_a_map_between_stacks_may_be_its_own_ring_buffer(pricer: StepPricer) -> None:
     graph, memory = pricer.graph, [m.name for m in pricer.arch.memories].index("gb_io")
     held = {"pool1.kept": HeldMap(memory)}
