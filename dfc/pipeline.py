@@ -168,6 +168,7 @@ class _Search:
         known_lanes = request.spatial is Spatial.PREFER and not request.rules.blocks
         self.bounds = LayerBounds(pricer.graph, pricer.arch, request.model, any_lanes=not known_lanes)
         self.done = 0
+        self.caches = [pricer.cache]  # of this search, and of one that it began with
         self.found: Found | None = None
         self.complete = True
 
@@ -201,8 +202,8 @@ class _Search:
         best = min(fit, key=lambda c: score(c, self.request.objective)) if fit else None
         names = tuple(self.pricer.graph.layers[i].name for i in search.stack.layers)
         energy, cycles = (best.energy_pj, best.latency_cycles) if best else (None, None)
-        cache = self.pricer.cache
-        counts = (self.done, energy, cycles, cache.solved, cache.recalled)
+        solved, recalled = (sum(c.solved for c in self.caches), sum(c.recalled for c in self.caches))
+        counts = (self.done, energy, cycles, solved, recalled)
         number = [stack.layers[0] <= search.stack.layers[0] for stack in self.first].count(True) - 1
         self.progress(ProgressEvent(number, len(self.first), names, what, *counts))
 
@@ -224,22 +225,24 @@ class _Search:
             search = self._make(stack, {})
             search.price(search.whole, self.choice(stack).overlaps[0])
 
-    def ends(self) -> list[tuple[int, int, int, int]]:
-        """Cuts and places of the best sequence's stacks; none where nothing fits, or Ctrl-C came first."""
-        self._price_whole()
-        self.found = search_network(self._stacks(), self.request.objective)
-        self.complete = not self.found.interrupted
-        return [(one.start, one.end, one.place_in, one.place_out) for one in self.found.sequence.stacks]
+    def _begin_with(self, other: _Search) -> list[tuple[int, int, int, int]]:
+        """Cuts and places of the stacks that another search finds; Ctrl-C during it ends this one too."""
+        other.done, other.caches = self.done, [*self.caches, *other.caches]
+        try:
+            other._price_whole()
+            found = search_network(other._stacks(), other.request.objective)
+        except KeyboardInterrupt:
+            self.complete = False
+            return []
+        self.done, self.caches = other.done, other.caches
+        self.complete = not found.interrupted
+        return [(one.start, one.end, one.place_in, one.place_out) for one in found.sequence.stacks]
 
     def _sequence(self, other: _Search | None) -> list[_Chosen]:
         stacks = self._stacks()
         stacks.check_places()
-        try:
-            known = other.ends() if other else []
-            self.complete = other is None or other.complete
-        except KeyboardInterrupt:
-            known, self.complete = [], False
-        stacks.also = known
+        if other is not None:
+            stacks.also = self._begin_with(other)
         if self.complete:
             self.found = search_network(stacks, self.request.objective)
             self.complete = not self.found.interrupted

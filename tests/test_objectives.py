@@ -47,3 +47,10 @@ def test_an_interruption_keeps_what_there_is_in_either_search(tmp_path: Path, af
     found = dfc.compile(built("tiny_chain", tmp_path), "meta_proto_df", objective="edp", progress=stop)
     assert not found.complete
     assert found.totals.energy_pj > 0
+
+
+def test_progress_counts_both_searches(tmp_path: Path) -> None:
+    events: list[ProgressEvent] = []
+    dfc.compile(built("tiny_chain", tmp_path), "meta_proto_df", objective="edp", progress=events.append)
+    for counts in ([event.done for event in events], [event.mapped for event in events]):
+        assert counts == sorted(counts)
