@@ -21,14 +21,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from math import floor
-from typing import Any
+from typing import TypeVar
 
 from dfc.backend_cost.busy_ports import BusyPorts
+from dfc.backend_cost.timing_tables import Port
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Graph
-from dfc.scheduling.copies import Beside, Copy, copy_ports, group_cycles, hops, least_cycles
+from dfc.scheduling.copies import Beside, Copy, group_cycles, hop_ports, hops, least_cycles
 from dfc.scheduling.engine import ClassCost, LayerRun, StackCost
 from dfc.scheduling.placement import Buffer
+
+T = TypeVar("T")
 
 #: kinds of copies that may be made early, and the kind of buffer that they go to
 TARGETS = {
@@ -43,7 +46,6 @@ _ROUNDING = 1e-6
 
 #: what a layer's run does on ports
 BusyOf = Callable[[LayerRun], BusyPorts]
-Port = tuple[int, int]
 #: ports that copies took, and for how many cycles
 _Taken = list[tuple[frozenset[Port], int]]
 
@@ -51,16 +53,16 @@ _Taken = list[tuple[frozenset[Port], int]]
 def early_cycles(arch: Arch, run: LayerRun) -> int:
     """By how many cycles a layer's copies take less time, at most, where some are made early."""
     found = 0
-    for group in _groups(run):
+    for _, group in _groups(run):
         late = [copy for copy in group if copy.what not in TARGETS]
         if len(late) < len(group):
             found += group_cycles(arch, group, [0] * len(group)) - least_cycles(arch, late)
     return found
 
 
-def _groups(run: LayerRun) -> list[tuple[Copy, ...]]:
-    """The copies that start together, group after group."""
-    return [run.copies[a:b] for a, b in pairwise(accumulate(run.stages, initial=0))]
+def _groups(run: LayerRun) -> list[tuple[int, tuple[Copy, ...]]]:
+    """The copies that start together, group after group, with the number of the first."""
+    return [(a, run.copies[a:b]) for a, b in pairwise(accumulate(run.stages, initial=0))]
 
 
 class _Step:
@@ -119,7 +121,6 @@ class _Tile:
         self.graph = graph
         self.arch = arch
         self.layers = cost.plan.stack.layers
-        self.inputs = cost.plan.stack.inputs
         self.held = cost.held
         self.cost: ClassCost = cost.classes[number]
         self.buffers = cost.buffers[number]
@@ -134,7 +135,7 @@ class _Tile:
         self.early_ahead: list[tuple[Buffer, int]] = []
         #: from which step on tiles that come next have buffers here
         self.lent: list[tuple[Buffer, int]] = []
-        self._log: list[list[Any]] = []
+        self._undo: list[Callable[[], object]] = []
 
     # --- which copies
 
@@ -142,13 +143,12 @@ class _Tile:
         """Groups of copies that start together: the run's number, the first's, all, and those that may be early."""
         known: dict[str, int] = {}  # maps that the tile has made or fetched, by step
         for number, run in enumerate(self.cost.runs):
-            step, first = self.at[run.layer], 0
-            for group in _groups(run):
+            step = self.at[run.layer]
+            for first, group in _groups(run):
                 each = (self._early(number, first + n, step, copy, known) for n, copy in enumerate(group))
                 found = [one for one in each if one is not None]
                 if found:
                     yield number, first, group, found
-                first += len(group)
             if run.nest is not None:
                 layer = self.graph.layers[run.layer]
                 for tensor in (*(source.tensor for source in layer.sources), layer.output):
@@ -165,9 +165,9 @@ class _Tile:
             ahead = 0
         elif copy.what == "feature map":
             since = known[copy.tensor] + 1
-        ports = frozenset(copy_ports(self.arch, copy))
-        cycles = sum(hop.cycles for hop in hops(self.arch, copy))
-        return _Early(run, number, step, cycles, ports, buffers, since, ahead)
+        way = hops(self.arch, copy)
+        ports = frozenset(port for hop in way for port in hop_ports(self.arch, hop))
+        return _Early(run, number, step, sum(hop.cycles for hop in way), ports, buffers, since, ahead)
 
     def _buffers(self, copy: Copy, step: int) -> tuple[Buffer, ...] | None:
         """The buffers of the tile's plan to which a copy goes; None where it has no place of its own."""
@@ -250,18 +250,18 @@ class _Tile:
                 for tile in before:
                     self._add(tile.lent, (buffer, start))
 
-    def _add(self, entries: list[Any], entry: object) -> None:
+    def _add(self, entries: list[T], entry: T) -> None:
         entries.append(entry)
-        self._log.append(entries)
+        self._undo.append(entries.pop)
 
     def accept(self) -> None:
         """What was made early stays so."""
-        self._log.clear()
+        self._undo.clear()
 
     def take_back(self) -> None:
         """What was made early since the last time is not."""
-        while self._log:
-            self._log.pop().pop()
+        while self._undo:
+            self._undo.pop()()
 
     # --- what it saves
 
@@ -271,20 +271,15 @@ class _Tile:
 
     def result(self) -> ClassCost:
         """The class with less time for copies."""
-        runs = tuple(self._shorter(run, parts) for run, parts in zip(self.cost.runs, self.parts, strict=True))
+        runs = tuple(self._shorter(number, run) for number, run in enumerate(self.cost.runs))
         hidden = sum(run.hidden_cycles for run in runs)
         return replace(self.cost, runs=runs, latency_cycles=self.cost.latency_cycles - hidden)
 
-    def _shorter(self, run: LayerRun, parts: Sequence[Beside]) -> LayerRun:
+    def _shorter(self, number: int, run: LayerRun) -> LayerRun:
+        parts = self.parts[number]
         if not parts:
             return run
-        done = [0] * len(run.copies)
-        for part in parts:
-            done[part.copy] += part.cycles
-        left = first = 0
-        for group in _groups(run):
-            left += group_cycles(self.arch, group, done[first : first + len(group)])
-            first += len(group)
+        left = sum(self.left_cycles(number, first, group) for first, group in _groups(run))
         hidden = run.copy_cost.latency_cycles - left
         cost = replace(run.copy_cost, latency_cycles=left)
         order = sorted(parts, key=lambda part: (part.copy, not part.ahead, self.at[part.layer]))

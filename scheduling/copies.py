@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil
 from typing import TypeVar
 
+from dfc.backend_cost.timing_tables import Port
 from dfc.hwdsl.arch import Arch, Move
 from dfc.ir import Role
 
@@ -133,54 +135,50 @@ def price_copies(arch: Arch, copies: Iterable[Copy]) -> CopyCost:
     energy: dict[tuple[int, Role], float] = {}
     read: dict[int, float] = {}
     write: dict[int, float] = {}
-    busy: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for copy in copies:
-        start = 0
-        for hop in hops(arch, copy):
-            for memory, pj in ((hop.sender, hop.read_pj), (hop.receiver, hop.write_pj)):
-                energy[memory, hop.role] = energy.get((memory, hop.role), 0.0) + pj
-            read[hop.sender] = read.get(hop.sender, 0.0) + hop.read_bits
-            write[hop.receiver] = write.get(hop.receiver, 0.0) + hop.write_bits
-            for memory, move in ((hop.sender, hop.send), (hop.receiver, hop.receive)):
-                port = arch.memories[memory].port_of[hop.role, move]
-                busy.setdefault((memory, port), []).append((start, start + hop.cycles))
-            start += hop.cycles
-    return CopyCost(sum(energy.values()), max(map(_port_end, busy.values()), default=0), energy, read, write)
+    ways = [hops(arch, copy) for copy in copies]
+    for hop in chain.from_iterable(ways):
+        for memory, pj in ((hop.sender, hop.read_pj), (hop.receiver, hop.write_pj)):
+            energy[memory, hop.role] = energy.get((memory, hop.role), 0.0) + pj
+        read[hop.sender] = read.get(hop.sender, 0.0) + hop.read_bits
+        write[hop.receiver] = write.get(hop.receiver, 0.0) + hop.write_bits
+    cycles = max(map(_port_end, _spans_by_port(arch, ways, [0] * len(ways))), default=0)
+    return CopyCost(sum(energy.values()), cycles, energy, read, write)
 
 
-def copy_ports(arch: Arch, copy: Copy) -> tuple[tuple[int, int], ...]:
-    """The ports, (memory, port), that a copy uses on its way."""
-    return tuple(dict.fromkeys(port for port, _, _ in _port_spans(arch, copy, 0)))
+def hop_ports(arch: Arch, hop: Hop) -> tuple[Port, Port]:
+    """The ports that a hop uses at once."""
+    sends = arch.memories[hop.sender].port_of[hop.role, hop.send]
+    receives = arch.memories[hop.receiver].port_of[hop.role, hop.receive]
+    return (hop.sender, sends), (hop.receiver, receives)
 
 
-def group_cycles(arch: Arch, copies: Sequence[Copy], done_cycles: Sequence[int]) -> int:
+def group_cycles(arch: Arch, copies: Iterable[Copy], done_cycles: Sequence[int]) -> int:
     """Time of a group of copies that start together, of each of which so many cycles have passed before."""
-    return max(map(_port_end, _spans_by_port(arch, copies, done_cycles)), default=0)
+    ways = [hops(arch, copy) for copy in copies]
+    return max(map(_port_end, _spans_by_port(arch, ways, done_cycles)), default=0)
 
 
-def least_cycles(arch: Arch, copies: Sequence[Copy]) -> int:
+def least_cycles(arch: Arch, copies: Iterable[Copy]) -> int:
     """What the time of a group is not below in which these are, whatever else is in it."""
-    each = _spans_by_port(arch, copies, [0] * len(copies))
+    ways = [hops(arch, copy) for copy in copies]
+    each = _spans_by_port(arch, ways, [0] * len(ways))
     return max((max(sum(e - s for s, e in spans), max(e for _, e in spans)) for spans in each), default=0)
 
 
-def _spans_by_port(arch: Arch, copies: Sequence[Copy], done_cycles: Sequence[int]) -> Iterable[list[tuple[int, int]]]:
-    busy: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for copy, done in zip(copies, done_cycles, strict=True):
-        for port, start, end in _port_spans(arch, copy, done):
-            busy.setdefault(port, []).append((start, end))
+def _spans_by_port(
+    arch: Arch, ways: Sequence[Sequence[Hop]], done_cycles: Sequence[int]
+) -> Iterable[list[tuple[int, int]]]:
+    """When copies that start together would use each port, without the first cycles of their ways, if none waited."""
+    busy: dict[Port, list[tuple[int, int]]] = {}
+    for way, done in zip(ways, done_cycles, strict=True):
+        start = -done
+        for hop in way:
+            end = start + hop.cycles
+            if end > 0:
+                for port in hop_ports(arch, hop):
+                    busy.setdefault(port, []).append((max(0, start), end))
+            start = end
     return busy.values()
-
-
-def _port_spans(arch: Arch, copy: Copy, done: int) -> Iterator[tuple[tuple[int, int], int, int]]:
-    """When a copy uses which ports, without the first ``done`` cycles of its way."""
-    start = -done
-    for hop in hops(arch, copy):
-        end = start + hop.cycles
-        if end > 0:
-            for memory, move in ((hop.sender, hop.send), (hop.receiver, hop.receive)):
-                yield (memory, arch.memories[memory].port_of[hop.role, move]), max(0, start), end
-        start = end
 
 
 class CopyRates:
