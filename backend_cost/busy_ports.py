@@ -13,8 +13,8 @@ from dfc.backend_cost.cost_model import EXACT, CostModel
 from dfc.backend_cost.evaluate import Batch, effective_cuts
 from dfc.backend_cost.mapping_cost import tables_of
 from dfc.backend_cost.nest import Mapping, Nest
-from dfc.backend_cost.tables import Ints, Tables
-from dfc.backend_cost.timing_tables import Port, shared_times
+from dfc.backend_cost.tables import Ints
+from dfc.backend_cost.timing_tables import Port, TimeTables, shared_times
 from dfc.hwdsl.arch import Arch
 
 
@@ -47,27 +47,18 @@ def busy_ports(nest: Nest, arch: Arch, mapping: Mapping, model: CostModel = EXAC
     """
     assert model.played, "only the exact model knows when a port is busy"
     tables, batch = tables_of(nest, arch, mapping, model)
-    return BusyPorts((*_transfers(tables, batch, effective_cuts(tables, batch)), *_steps(tables)))
+    times = shared_times(tables)
+    steps = (Busy((port,), cycles) for port, cycles in times.step_busy.items() if cycles)
+    return BusyPorts((*_transfers(times, batch, effective_cuts(tables, batch)), *steps))
 
 
-def _transfers(tables: Tables, batch: Batch, cuts: tuple[Ints, ...]) -> list[Busy]:
+def _transfers(times: TimeTables, batch: Batch, cuts: tuple[Ints, ...]) -> list[Busy]:
     """Those across all boundaries, filling and draining included."""
     found: list[Busy] = []
-    for boundary in shared_times(tables).boundaries:
+    for boundary in times.boundaries:
         at = batch.point[0, cuts[boundary.operand][0, boundary.boundary - 1]]
         for _, transfer in boundary.transfers:
-            cycles = float(transfer.cycles[at] * transfer.share[at] * tables.stays[at])
+            cycles = float(transfer.cycles[at] * transfer.share[at] * times.tables.stays[at])
             if cycles:
                 found.append(Busy(tuple(dict.fromkeys(transfer.ports)), cycles))
     return found
-
-
-def _steps(tables: Tables) -> list[Busy]:
-    """What steps do beside the array, port by port."""
-    times = shared_times(tables)
-    found: dict[Port, float] = {}
-    for returning, share in ((True, times.step_share), (False, 1 - times.step_share)):
-        if share:
-            for port, cycles in times.step_cycles(returning)[1].items():
-                found[port] = found.get(port, 0.0) + share * cycles * tables.working_cycles
-    return [Busy((port,), cycles) for port, cycles in found.items() if cycles]

@@ -266,11 +266,9 @@ def _measures(space: MappingSpace, times: TimeTables) -> tuple[list[float], Floa
     count = ends[-1] + 1
     rows = np.zeros((count, len(times.boundaries), len(tables.points)))
     base = [0.0] * count
-    share = times.step_share
-    for weight, returning in ((share, True), (1 - share, False)):
-        for port, cycles in times.step_cycles(returning)[1].items():
-            if weight and port in number:
-                base[number[port]] += weight * cycles * tables.working_cycles
+    for port, cycles in times.step_busy.items():
+        if port in number:
+            base[number[port]] = cycles
     for f, t in zip(flows, moved, strict=True):
         carried = t.cycles * t.share * stays
         for port in dict.fromkeys(t.ports):

@@ -12,6 +12,7 @@ import numpy as np
 
 from dfc.backend_cost.mapping_space import MappingSpace, Region
 from dfc.backend_cost.tables import Bools, Floats
+from dfc.backend_cost.timing_tables import Port
 from dfc.hwdsl.arch import Move
 
 #: floors that are kept: each costs time in every step of the search
@@ -54,15 +55,7 @@ def _played(space: MappingSpace) -> list[_Floor]:
     stays = tables.stays
     place = {cut: k for k, cut in enumerate(space.cuts)}
     empty = np.zeros((len(space.cuts), len(tables.points)))
-    share = times.step_share
-    kinds = [(share, *times.step_cycles(True)), (1 - share, *times.step_cycles(False))]
-    working = tables.working_cycles
-    steps = sum(weight * cycles for weight, cycles, _ in kinds if weight) * working + (tables.total_cycles - working)
-    ports: dict[tuple[int, int], _Floor] = {}
-    for weight, _, carried in kinds:
-        for port, cycles in carried.items():
-            base, rows = ports.get(port, (0.0, empty))
-            ports[port] = (base + weight * cycles * working, rows)
+    ports: dict[Port, _Floor] = {port: (cycles, empty) for port, cycles in times.step_busy.items()}
     fill: dict[int, Floats] = {}
     drain = empty.copy()
     for boundary in times.boundaries:
@@ -80,6 +73,7 @@ def _played(space: MappingSpace) -> list[_Floor]:
             rows[k] += boundary.fetch.cycles
         if boundary.up is not None:
             drain[k] += boundary.up.cycles
+    steps = times.steps_alone
     ends = [(steps, rows + drain) for rows in fill.values()] or [(steps, drain)]
     return [*ports.values(), *ends]
 

@@ -34,14 +34,6 @@ class ExactLatency:
         return self.running_cycles + self.loading_cycles + self.offloading_cycles
 
 
-def _steps_alone(times: TimeTables) -> float:
-    """Cycles of a nest whose operands all stay in the memory beside the array."""
-    share = times.step_share
-    mean = share * times.step_cycles(True)[0] + (1 - share) * times.step_cycles(False)[0]
-    working = times.tables.working_cycles
-    return mean * working + (times.tables.total_cycles - working)
-
-
 def exact_latency(
     tables: Tables,
     batch: Batch,
@@ -61,7 +53,7 @@ def exact_latency(
         return ExactLatency(tables.total_cycles, *(np.zeros(0) for _ in range(3)))
     times = times or TimeTables(tables, free)
     if not times.boundaries:
-        running = np.full(len(batch.point), _steps_alone(times))
+        running = np.full(len(batch.point), times.steps_alone)
         return ExactLatency(tables.total_cycles, running, np.zeros_like(running), np.zeros_like(running))
     found = compiled_cycles(times, batch, cuts, double) if compiled else None
     running, loading, offloading = found or _plain_cycles(times, batch, cuts, double)

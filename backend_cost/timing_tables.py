@@ -127,6 +127,23 @@ class TimeTables:
         """Mean cycles of a step, and of each port in it, with or without sums coming back."""
         return self._steps.returning if returning else self._steps.alone
 
+    @property
+    def steps_alone(self) -> float:
+        """Cycles of the nest if no transfer kept its steps waiting."""
+        share, working = self.step_share, self.tables.working_cycles
+        mean = share * self.step_cycles(True)[0] + (1 - share) * self.step_cycles(False)[0]
+        return mean * working + (self.tables.total_cycles - working)
+
+    @cached_property
+    def step_busy(self) -> dict[Port, float]:
+        """Cycles for which the steps of the whole run hold each port."""
+        found: dict[Port, float] = {}
+        for returning, share in ((True, self.step_share), (False, 1 - self.step_share)):
+            if share:
+                for port, cycles in self.step_cycles(returning)[1].items():
+                    found[port] = found.get(port, 0.0) + share * cycles * self.tables.working_cycles
+        return found
+
 
 @dataclass(frozen=True)
 class _TimesOf:
