@@ -357,19 +357,24 @@ class ClassWalk:
 
     def free(self, index: int, i_memory: int, o_memory: int) -> Fitted | TooSmall:
         """A layer's best mapping where nobody else takes room, all lanes busy."""
-        layer = self.graph.layers[index]
-        rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
-        nest = self._nest(index, self.levels(index, i_memory, o_memory), frozenset(), rules)
-        return self.pricer.mappings.free(nest, rules.temporal if rules else None)
+        return self.pricer.mappings.free(*self._problem(index, i_memory, o_memory))
 
     def mapping_cost(self, index: int, i_memory: int, o_memory: int, room: Mapping[int, int]) -> MappingCost | None:
         """What a layer's best mapping costs in so many bits of some memories, all lanes busy; None where none fits."""
-        rules = self.pricer.rules.layer(
-            self.graph.layers[index].name, self.view.extents[self.graph.layers[index].output]
-        )
-        nest = self._nest(index, self.levels(index, i_memory, o_memory), frozenset(), rules)
-        found = self.pricer.mappings.best(nest, room, rules.temporal if rules else None)
+        nest, temporal = self._problem(index, i_memory, o_memory)
+        found = self.pricer.mappings.best(nest, room, temporal)
         return found.cost if isinstance(found, Fitted) else None
+
+    def _problem(self, index: int, i_memory: int, o_memory: int) -> tuple[Nest, LayerRules | None]:
+        """What a mapping of a layer is searched for, all lanes busy, and what the user asks of its loops."""
+        rules = self._rules(index)
+        nest = self._nest(index, self.levels(index, i_memory, o_memory), frozenset(), rules)
+        return nest, rules.temporal if rules else None
+
+    def _rules(self, index: int) -> LayerRules | None:
+        """What the user asks of a layer's mapping."""
+        layer = self.graph.layers[index]
+        return self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
 
     def _mapped(
         self, index: int, i_memory: int, o_memory: int, room: Mapping[int, int]
@@ -377,7 +382,7 @@ class ClassWalk:
         """The layer's best mapping in the room; lanes for which a memory is too small stay idle."""
         layer = self.graph.layers[index]
         levels = self.levels(index, i_memory, o_memory)
-        rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
+        rules = self._rules(index)
         idle: frozenset[str] = frozenset()
         while True:
             nest = self._nest(index, levels, idle, rules)
@@ -405,8 +410,7 @@ class ClassWalk:
         """With ``Spatial.SEARCH`` on the unrolling that is best, if that finds room too."""
         if self.spatial is Spatial.PREFER:
             return found.nest, found
-        layer = self.graph.layers[index]
-        rules = self.pricer.rules.layer(layer.name, self.view.extents[layer.output])
+        rules = self._rules(index)
         if rules is not None and rules.lanes is not None:
             return found.nest, found
         temporal = rules.temporal if rules else None
