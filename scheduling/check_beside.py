@@ -16,6 +16,7 @@ from dfc.backend_cost.busy_ports import BusyPorts, busy_ports
 from dfc.backend_cost.cost_model import CostModel, model_by_name
 from dfc.backend_cost.rebuild import rebuild_tile
 from dfc.backend_cost.schedule import BufferEntry, CopyEntry, Schedule, StackEntry, TileLayer
+from dfc.backend_cost.timing_tables import Port
 from dfc.errors import UsageError
 from dfc.hwdsl.arch import Move
 from dfc.ir import Role
@@ -33,9 +34,10 @@ _TARGETS = {
 _FIRST = {"weights", "constants", "input"}
 _ROUNDING = 1e-6
 
-#: (memory, port), and a hop's ports with its cycles
-Port = tuple[int, int]
+#: a hop's ports with its cycles
 Hop = tuple[tuple[Port, Port], int]
+#: per step, ports that copies took beside its layer, and for how many cycles
+_Taken = dict[int, list[tuple[frozenset[Port], int]]]
 
 
 @dataclass(frozen=True)
@@ -267,21 +269,26 @@ def _time(tile: _Tile, run: TileLayer, early: Mapping[int, int]) -> int:
 
 def _times(tile: _Tile, after: Sequence[_Tile]) -> Iterator[Violation]:
     """No layer of a tile leaves less time than copies take beside it: its own, then those of the tile that follows."""
-    own = [part for part in tile.parts if not part.ahead]
-    for number, following in enumerate([None, *after]):
-        ahead = [part for part in following.parts if part.ahead] if following else []
-        taken: dict[int, list[tuple[frozenset[Port], int]]] = {}
-        for n, part in enumerate([*own, *ahead]):
-            ports = (following if following and n >= len(own) else tile).ports(part.copy)
-            others = sum(cycles for those, cycles in taken.get(part.step, []) if those & ports)
-            idle = tile.idle(part.step, ports)
-            taken.setdefault(part.step, []).append((ports, part.cycles))
-            over = others + part.cycles - idle
-            if over > _ROUNDING and (n >= len(own) or not number):
-                what = f"the copy '{part.copy.what}' of '{part.copy.tensor}'"
-                layer = tile.place.stack.layers[part.step]
-                spare = f"of {idle:,.0f} that its ports are idle, others take {others:,}"
-                yield tile.place.wrong(f"{what} takes {part.cycles:,} cycles beside it; {spare}", layer, "")
+    own: _Taken = {}
+    yield from _fill(tile, own, tile, ahead=False)
+    for following in after:
+        yield from _fill(tile, {step: [*taken] for step, taken in own.items()}, following, ahead=True)
+
+
+def _fill(tile: _Tile, taken: _Taken, copied: _Tile, *, ahead: bool) -> Iterator[Violation]:
+    """Make copies for a tile beside the layers of one, after those that have taken time of these."""
+    for part in copied.parts:
+        if part.ahead is not ahead:
+            continue
+        ports = copied.ports(part.copy)
+        others = sum(cycles for those, cycles in taken.get(part.step, []) if those & ports)
+        idle = tile.idle(part.step, ports)
+        taken.setdefault(part.step, []).append((ports, part.cycles))
+        if others + part.cycles - idle > _ROUNDING:
+            what = f"the copy '{part.copy.what}' of '{part.copy.tensor}'"
+            layer = tile.place.stack.layers[part.step]
+            spare = f"of {idle:,.0f} that its ports are idle, others take {others:,}"
+            yield tile.place.wrong(f"{what} takes {part.cycles:,} cycles beside it; {spare}", layer, "")
 
 
 def _rooms(tile: _Tile, after: Sequence[_Tile]) -> Iterator[Violation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -71,6 +72,20 @@ def test_more_than_a_layer_leaves_idle_is_found() -> None:
     assert "takes 65 cycles beside it; of 64 that its ports are idle, others take 0" in said(damage)
     assert "copies take 192 cycles" in said(with_layer(schedule, *where, replace(run, hidden_cycles=65)))
     assert "sum to 64, the whole is 65" in said(replace(schedule, totals=replace(schedule.totals, hidden_cycles=65)))
+
+
+def test_more_than_own_copies_leave_to_the_next_tile_is_found() -> None:
+    """Inputs of the third class come beside a layer of the second, whose own caches are read beside it before."""
+    schedule = samples()[0]
+    every = [found for found in parts(schedule) if found[2].layer == "shrink"]
+    own = sum(one.cycles for where, _, one in every if where[1] == 1 and not one.ahead)
+    ((where, run, one),) = (found for found in every if found[2].ahead)
+    found = re.findall(r"beside it; of (\d+) that .* take (\d+)", said(changed(schedule, where, run, one, cycles=9999)))
+    ((idle, others),) = found
+    assert (where[1], int(others)) == (2, own) and own
+    left = int(idle) - own
+    assert f"takes {left + 1} cycles beside it" in said(changed(schedule, where, run, one, cycles=left + 1))
+    assert "beside it" not in said(changed(schedule, where, run, one, cycles=left))
 
 
 def test_more_than_a_copy_takes_is_found() -> None:
