@@ -146,7 +146,7 @@ class _Rest:
     def __init__(self, floors: PathFloors):
         self.walk = floors.walk
         self.layers = floors.walk.stack.layers
-        self.mappings = LeastMappings(floors.walk, anywhere=bool(floors.fixed))
+        self.mappings = LeastMappings(floors.walk, fixed=bool(floors.fixed))
         #: per layer of the stack and memories, what copies count
         self.copies = [{f.memories: f.copies for f in steps} for steps in floors.steps]
         self.each = [self._least(depth) for depth in range(len(self.layers))]

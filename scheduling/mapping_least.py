@@ -36,10 +36,10 @@ class _Known:
 class LeastMappings:
     """The mappings of one class with what stays where; what is learnt of one holds for others of the same nests."""
 
-    def __init__(self, walk: ClassWalk, *, anywhere: bool):
-        """``anywhere``: maps may lie in other memories than the class would choose."""
+    def __init__(self, walk: ClassWalk, *, fixed: bool):
+        """``fixed``: where maps lie was chosen elsewhere, it may be in other memories than this class has for them."""
         self.walk = walk
-        self.anywhere = anywhere
+        self.fixed = fixed
         self.objective = walk.pricer.cache.objective
         self.cycle = walk.pricer.weight(0.0, 1.0)
         self._empty = walk.room(())
@@ -85,7 +85,7 @@ class LeastMappings:
             least = weight(energy, max(cycles, cost.latency_cycles * proved))
         else:
             least = self._of_product(cost.energy_pj * cost.latency_cycles * proved, energy, cycles)
-        anywhere = not self.anywhere and found.fits(self._left(index, memories))
+        anywhere = not self.fixed and found.fits(self._left(index, memories))
         return _Known(found, weight(cost.energy_pj, cost.latency_cycles), least, anywhere=anywhere)
 
     def _of_product(self, product: float, energy: float, cycles: float) -> float:
