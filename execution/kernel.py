@@ -84,7 +84,7 @@ def _feed(state: TileState, recipe: Recipe, feed: Feed, window: Window, values: 
     inner_y, outer_y = _shared(window.ys, ys)
     inner_x, outer_x = _shared(window.xs, xs)
     mask = window.mask[inner_y, inner_x]
-    found = values.reshape(*window.mask.shape, -1)[inner_y, inner_x]
+    found = values.reshape(*window.mask.shape, window.width)[inner_y, inner_x]
     if window.columns is None:
         rows[outer_y, outer_x][mask] = found[mask]
     else:
@@ -112,6 +112,8 @@ def _feed(state: TileState, recipe: Recipe, feed: Feed, window: Window, values: 
 
 def _shared(have: Array, wanted: range) -> tuple[slice, slice]:
     """The positions that a window and a region share, within the one and within the other."""
+    if not len(have):
+        return slice(0), slice(0)
     lo, hi = max(int(have[0]), wanted.start), min(int(have[-1]) + 1, wanted.stop)
     hi = max(lo, hi)
     return slice(lo - int(have[0]), hi - int(have[0])), slice(lo - wanted.start, hi - wanted.start)

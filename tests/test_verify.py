@@ -151,6 +151,24 @@ def test_a_reader_that_rests_loses_nothing(tmp_path: Path) -> None:
     assert found.findings == []
 
 
+def test_tiles_that_read_nothing_of_a_map(tmp_path: Path) -> None:
+    """Rows of tiles behind a map that is joined to another one, and rows that are made of padding alone."""
+    constants = {"w": rand(4, 4, 3, 3), "v": rand(3, 4, 1, 3, seed=1)}
+    constants |= {name: np.array([value], np.int64) for name, value in {"from": 2, "to": 3, "axis": 2}.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["m"], pads=[1, 1, 1, 1]),
+        helper.make_node("Slice", ["x", "from", "to", "axis"], ["head"]),
+        helper.make_node("Relu", ["head"], ["start"]),
+        helper.make_node("Identity", ["start"], ["first"]),
+        helper.make_node("Concat", ["first", "m"], ["joined"], axis=2),
+        helper.make_node("Conv", ["joined", "v"], ["y"], pads=[3, 1, 0, 1]),
+    ]
+    model = model_of(nodes, {"x": (1, 4, 12, 8)}, ["joined", "y"], constants)
+    for mode in ("cached", "recompute"):
+        found = verified(model, tmp_path, Asked("meta_proto_df", 1, (8, 2), mode, "rows", "one"))
+        assert found.findings == []
+
+
 def test_a_layer_that_reads_a_map_at_two_places(tmp_path: Path) -> None:
     """All that it reads is in its windows, its copies and the room that it takes; the checker finds no fault either."""
     numbers = {"from": (0, 0), "to": (10, 9), "from2": (2, 4), "to2": (12, 13), "axes": (2, 3)}
