@@ -86,13 +86,15 @@ class StepNetwork(Programs):
         rng = np.random.default_rng(seed)
         return [{n: random_array(rng, *self.given(n)) for n in self.plan.network.inputs} for _ in range(steps)]
 
-    def prepare(self, feeds: Sequence[Feeds], marks: Collection[int]) -> None:
+    def prepare(self, feeds: Sequence[Feeds], compared: Collection[int], marks: Collection[int]) -> None:
         """Go through all steps once, from states that are zero.
 
-        Learns the constants that nodes compute, how far numbers are apart, and the states before the steps ``marks``:
-        :meth:`go_to` begins with one of these.
+        Learns the constants that nodes compute, how far numbers are apart, what outputs should be in those of the steps
+        ``compared`` that come after the warm-up, and the states before the steps ``marks``: :meth:`go_to` begins with
+        one of these.
         """
         self._feeds = feeds
+        self._marked, self._wanted = {}, {}
         self._states = {s.read: np.zeros(self.model.shape(s.read), self.model.dtype(s.read)) for s in self._all}
         self._learn()
         ends: dict[str, tuple[float, float]] = {}
@@ -100,11 +102,11 @@ class StepNetwork(Programs):
             if step in marks:
                 self._marked[step] = self._states
             self.be_at(step)
-            if step >= self.plan.warm_up_steps:
+            if step in compared and step >= self.plan.warm_up_steps:
                 self._wanted[step] = dict(self._on_windows(step))
             for name, data in self.now.items():
-                if data.dtype.kind == "f" and np.isfinite(data).any():
-                    finite = data[np.isfinite(data)]
+                finite = data[np.isfinite(data)] if data.dtype.kind == "f" else data[:0]
+                if finite.size:
                     least, most = ends.get(name, (np.inf, -np.inf))
                     ends[name] = min(least, float(finite.min())), max(most, float(finite.max()))
         self.spreads = {name: most - least or abs(most) for name, (least, most) in ends.items()}
@@ -199,11 +201,11 @@ class StepNetwork(Programs):
         return found
 
     def wanted(self, step: int) -> Mapping[str, list[Array]]:
-        """What the model has on each window of a step after the warm-up, oldest first, by output.
+        """What the model has on each window of a step that is compared, oldest first, by output; nothing for others.
 
         Where padding is left away that is what the streaming form has of all of them.
         """
-        return self._wanted[step]
+        return self._wanted.get(step, {})
 
     def _on_windows(self, step: int) -> Iterator[tuple[str, list[Array]]]:
         outputs = self.plan.network.outputs

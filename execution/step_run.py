@@ -140,10 +140,7 @@ class StepsRun(Run):
             self.known[name] = self.steps.join(name, self.known[name], data)
         for state in self.steps.moved:
             self.moved[state.read] = self.steps.finish(state.write, self.known)
-        if self.step < self.steps.plan.warm_up_steps:
-            return
-        wanted = self.steps.wanted(self.step)
-        for name, windows in wanted.items():
+        for name, windows in self.steps.wanted(self.step).items():
             got = self.steps.finish(name, self.known)
             for want, part in zip(windows, np.split(got, len(windows)) if len(windows) > 1 else [got], strict=True):
                 wrong, compared = difference(name, part, want.reshape(part.shape), spreads[name])
@@ -163,7 +160,6 @@ class StepsRun(Run):
         """How far the outputs' numbers are apart, in all windows that are compared."""
         found: dict[str, list[Array]] = {}
         for step in numbers:
-            if step >= self.steps.plan.warm_up_steps:
-                for name, windows in self.steps.wanted(step).items():
-                    found.setdefault(name, []).extend(w.ravel() for w in windows)
+            for name, windows in self.steps.wanted(step).items():
+                found.setdefault(name, []).extend(w.ravel() for w in windows)
         return {name: value_range(np.concatenate(parts)) for name, parts in found.items()}

@@ -104,7 +104,7 @@ def execute_steps(
     arch = parse_arch(schedule.hw.page, f"{place} (hw.page)")
     warm_up = network.plan.warm_up_steps
     numbers = range(len(feeds)) if sample is None else range(max(warm_up, len(feeds) - sample), len(feeds))
-    network.prepare(feeds, numbers[:1] if sample is None else numbers)
+    network.prepare(feeds, numbers, numbers[:1] if sample is None else numbers)
     found = Verification(schedule.model.name, schedule.hw.name, len(schedule.stacks))
     found.outputs = _OUTPUTS["stream" if network.plan.options.stream else "exact"]
     found.sampled = None if sample is None else (len(numbers), len(feeds))
