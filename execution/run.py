@@ -190,7 +190,7 @@ class Run:
             run.where = found.where
             self.where = found.where
             return found.fault
-        want = self.truth[tensor][wrong]
+        want = self.true(tensor)[wrong]
         return Fault(
             "value", f"{data[wrong]} is computed where ONNX Runtime has {want}", element=f"{wrong} of '{tensor}'"
         )
@@ -216,16 +216,28 @@ class _FirstWrong:
 
     def __call__(self, state: TileState, tensor: str, spans: tuple[Span, Span], data: Array) -> None:
         """Raise at the first difference."""
-        region = state.region(tensor, spans)
-        want = self.truth[tensor][tuple(slice(r.start, r.stop) for r in region)]
-        scale = value_range(self.truth[tensor])
-        wrong, _ = difference(tensor, data, want, scale)
-        if wrong is not None:
-            at = tuple(r.start + i for r, i in zip(region, wrong, strict=True))
-            fault = Fault(
-                "value",
-                f"it computes {data[wrong]} where ONNX Runtime has {want[wrong]}",
-                element=f"element {list(at)} of '{tensor}'",
-                cause="the layer's padding, window or parameters are not the model's",
-            )
-            raise _FoundError(fault, state.where)
+        try:
+            compare_region(state, tensor, spans, data, self.truth[tensor], value_range(self.truth[tensor]))
+        except Fault as fault:
+            raise _FoundError(fault, state.where) from None
+
+
+def compare_region(
+    state: TileState, tensor: str, spans: tuple[Span, Span], data: Array, truth: Array, scale: float
+) -> None:
+    """A region (y, x) of a map that a layer computed, with the whole map as it should be.
+
+    Raises:
+        Fault: at the first difference.
+    """
+    region = state.region(tensor, spans)
+    want = truth[tuple(slice(r.start, r.stop) for r in region)]
+    wrong, _ = difference(tensor, data, want, scale)
+    if wrong is not None:
+        at = [r.start + i for r, i in zip(region, wrong, strict=True)]
+        raise Fault(
+            "value",
+            f"it computes {data[wrong]} where ONNX Runtime has {want[wrong]}",
+            element=f"element {at} of '{tensor}'",
+            cause="the layer's padding, window or parameters are not the model's",
+        )

@@ -11,7 +11,7 @@ from dfc.execution.counting import peaks
 from dfc.execution.fault import Fault, Where
 from dfc.execution.layout import Span
 from dfc.execution.memory import Array, read
-from dfc.execution.run import Run
+from dfc.execution.run import Run, compare_region
 from dfc.execution.stack_run import StackRun
 from dfc.execution.step_network import StepNetwork
 from dfc.execution.tile_run import Counts
@@ -109,17 +109,7 @@ class StepsRun(Run):
 
     def _layer(self, state: TileState, tensor: str, spans: tuple[Span, Span], data: Array) -> None:
         """What a layer computed, with the streaming form. Raises Fault at the first difference."""
-        region = state.region(tensor, spans)
-        want = self.truth[tensor][tuple(slice(r.start, r.stop) for r in region)]
-        wrong, _ = difference(tensor, data, want, self.scale(tensor))
-        if wrong is not None:
-            at = [r.start + i for r, i in zip(region, wrong, strict=True)]
-            raise Fault(
-                "value",
-                f"it computes {data[wrong]} where ONNX Runtime has {want[wrong]}",
-                element=f"element {at} of '{tensor}'",
-                cause="the layer's padding, window or parameters are not the model's",
-            )
+        compare_region(state, tensor, spans, data, self.truth[tensor], self.scale(tensor))
 
     def true(self, tensor: str) -> Array:
         """What the streaming form makes of a map in this step."""
