@@ -199,6 +199,13 @@ class Machine:
         count = self.graph.layers[self.graph.index[layer]].weight_elements
         return self._weights[layer] + np.arange(count)[:, None]
 
+    def wrong_weight(self, layer: str, buffer: BufferEntry) -> tuple[int, int] | None:
+        """(number, what lies there as a tag) of the first of a layer's constants that a buffer does not have."""
+        wanted = self.weight_tags(layer)
+        _, tags = read(self.weight_place(buffer), np.arange(len(wanted)))
+        wrong = np.flatnonzero(tags != wanted)
+        return (int(wrong[0]), int(tags[wrong[0], 0])) if len(wrong) else None
+
     def load_weights(self, layer: str, buffer: BufferEntry) -> None:
         """Put a layer's constants off chip, before anything runs."""
         tags = self.weight_tags(layer)

@@ -10,7 +10,7 @@ from dfc.backend_cost.schedule import Schedule, StackEntry
 from dfc.execution.counting import peaks
 from dfc.execution.fault import Fault, Where
 from dfc.execution.layout import Span
-from dfc.execution.memory import Array, read
+from dfc.execution.memory import Array
 from dfc.execution.run import Run, compare_region
 from dfc.execution.stack_run import StackRun
 from dfc.execution.step_network import StepNetwork
@@ -97,12 +97,9 @@ class StepsRun(Run):
         """Weights lie off chip all the time: also those that stay on chip, for when the stream begins anew."""
         for b in self.schedule.off_chip:
             if b.what == "weights" and b.name in self.network.layers:
-                wanted = self.machine.weight_tags(b.name)
-                _, tags = read(self.machine.weight_place(b), np.arange(len(wanted)))
-                wrong = (tags != wanted).ravel()
-                if wrong.any():
-                    found = self.machine.contents(int(tags[int(wrong.argmax()), 0]))
-                    what = f"weights of '{b.name}' are no longer off chip: there is {found}"
+                wrong = self.machine.wrong_weight(b.name, b)
+                if wrong is not None:
+                    what = f"weights of '{b.name}' are no longer off chip: there is {self.machine.contents(wrong[1])}"
                     raise Fault("data", what, cause="buffers overlap")
 
     # --- comparing

@@ -154,12 +154,9 @@ def _check_weights(state: TileState, run: TileLayer, layer: Layer) -> None:
     if place is None:
         cause = "a buffer for weights is missing, or lies in another memory"
         raise Fault("data", f"it reads weights in {run.memories.get('W')}, where they have no place", cause=cause)
-    wanted = state.machine.weight_tags(layer.name)
-    _, tags = read(state.machine.weight_place(place), np.arange(len(wanted)))
-    wrong = (tags != wanted).ravel()
-    if wrong.any():
-        at = int(wrong.argmax())
-        found = int(tags[at, 0])
+    wrong = state.machine.wrong_weight(layer.name, place)
+    if wrong is not None:
+        at, found = wrong
         raise Fault(
             "data",
             f"it reads its weights in {place.memory}, and finds {state.machine.contents(found)}",
