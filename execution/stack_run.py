@@ -11,7 +11,7 @@ from dfc.execution.counting import check_nest
 from dfc.execution.fault import Fault, Where
 from dfc.execution.layout import AxisLayout, MapLayout, Steps, axis_layout, line_buffers
 from dfc.execution.machine import Machine
-from dfc.execution.memory import Array, read, write
+from dfc.execution.memory import Array, Rows, read, write
 from dfc.execution.programs import Programs
 from dfc.execution.tile_run import Counts, Watch, run_tile
 from dfc.execution.tile_state import TileState
@@ -167,24 +167,26 @@ class StackRun:
                 self.machine.load_weights(b.name, b)
         for name, layout in self.layouts.items():
             if layout.line_across is not None and name in truth:
-                self._fill(name, layout, truth[name], sweep)
+                rows = self.machine.rows_of(name, truth[name])
+                for _, hi, kept in layout.across.made[:sweep]:
+                    if kept < hi:
+                        self._leave(layout, rows, np.arange(kept, hi))
 
-    def _fill(self, name: str, layout: MapLayout, truth: Array, sweep: int) -> None:
-        line = layout.line_across
-        assert line is not None
-        info = self.machine.maps[name]
-        rows = self.machine.rows_of(name, truth)
+    def _leave(self, layout: MapLayout, rows: Array, across: Rows, lasting: BufferEntry | None = None) -> None:
+        """Put positions across the walk where they wait: in the line buffer, if they do, and in a whole map that stays.
+
+        ``rows`` are those of the whole map.
+        """
+        info = self.machine.maps[layout.tensor]
         along = np.arange(layout.whole[0 if layout.turned else 1])
-        for _, hi, kept in layout.across.made[:sweep]:
-            across = np.arange(kept, hi)
-            if len(across):
-                places = layout.across_rows(along, across)
-                ys, xs = (along, across) if layout.turned else (across, along)
-                positions = info.numbers(ys, xs)
-                place = self.machine.map_place(name, line)
-                write(
-                    place, np.broadcast_to(places, (len(ys), len(xs))).ravel(), rows[positions], info.tags_at(positions)
-                )
+        ys, xs = (along, across) if layout.turned else (across, along)
+        numbers = info.numbers(ys, xs)
+        places = [] if lasting is None else [(lasting, layout.grid.rows(ys[:, None], xs, ring=True))]
+        if layout.line_across is not None and layout.across.rank[across].min() >= 0:
+            places.append((layout.line_across, layout.across_rows(along, across)))
+        for buffer, there in places:
+            there = np.broadcast_to(there, (len(ys), len(xs))).ravel()
+            write(self.machine.map_place(layout.tensor, buffer), there, rows[numbers], info.tags_at(numbers))
 
     # --- steps over time
 
@@ -205,18 +207,4 @@ class StackRun:
             if max(layout.grid.past):
                 rows = self.machine.rows_of(name, kept[name])
                 for position in range(max(layout.grid.past)):  # the oldest first: in a ring newer ones replace them
-                    self._remember(name, layout, rows, position)
-
-    def _remember(self, name: str, layout: MapLayout, rows: Array, position: int) -> None:
-        """Put one position along time where earlier steps left it; ``rows`` are those of the whole map."""
-        info, across = self.machine.maps[name], np.array([position])
-        along = np.arange(layout.whole[0 if layout.turned else 1])
-        ys, xs = (along, across) if layout.turned else (across, along)
-        numbers = info.numbers(ys, xs)
-        places = [(layout.lasting, layout.grid.rows(ys[:, None], xs, ring=True))]
-        if layout.line_across is not None and layout.across.rank[position] >= 0:
-            places.append((layout.line_across, layout.across_rows(along, across)))
-        for buffer, there in places:
-            if buffer is not None:
-                there = np.broadcast_to(there, (len(ys), len(xs))).ravel()
-                write(self.machine.map_place(name, buffer), there, rows[numbers], info.tags_at(numbers))
+                    self._leave(layout, rows, np.array([position]), layout.lasting)
