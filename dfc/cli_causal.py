@@ -20,10 +20,6 @@ CODES: Mapping[str, str] = {
     "CLI101": "--hop or --frames-per-step is not a number of frames that goes with the other",
     "CLI103": "--causal-padding or --form is none of its words",
 }
-#: no stream is stepped by more
-MOST_FRAMES = 1_000_000
-#: each window of a step has nodes of its own
-MOST_WINDOWS = 1024
 
 
 def causal_command(
@@ -76,7 +72,7 @@ def parse_options(
     Raises:
         UsageError: CLI101 the frames, CLI103 the words.
     """
-    from dfc.passes.causal_plan import CausalOptions
+    from dfc.passes.causal_plan import MOST_FRAMES, MOST_WINDOWS, CausalOptions
 
     if not 1 <= hop <= MOST_FRAMES:
         hint = f"from 1 to {MOST_FRAMES:,}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfc.cli_causal import MOST_WINDOWS, parse_options
+from dfc.cli_causal import parse_options
 from dfc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def parse_frames(text: str | None, hop: int) -> FramesWish:
     Raises:
         UsageError: CLI101.
     """
+    from dfc.passes.causal_plan import MOST_WINDOWS
     from dfc.step_frames import FramesWish
 
     if text is None:

@@ -10,14 +10,12 @@ from dfc.backend_cost.schedule import SegmentInfo, StepInfo
 from dfc.causal import Streaming, form_name, streaming
 from dfc.errors import UsageError
 from dfc.frontend.timed import TimedModel, import_timed
-from dfc.passes.causal_plan import CausalOptions, Segment
+from dfc.passes.causal_plan import MOST_FRAMES, MOST_WINDOWS, CausalOptions, Segment
 
 #: codes of this module, with the sentence that docs/errors.md prints for each
 CODES: Mapping[str, str] = {
     "CLI086": "what a schedule says of its step is missing, impossible, or not what the model has",
 }
-#: more frames from window to window, and more windows per step, than any schedule is made for
-_MOST, _MOST_WINDOWS = 1_000_000, 1024
 _PADDINGS = ("exact", "stream")
 _FORMS = ("dense", "polyphase", "mixed")
 _SEGMENTS = ("dense", "polyphase", "recomputed", "recomputed polyphase")
@@ -31,7 +29,7 @@ def streaming_of(step: StepInfo, model: Path, place: str) -> Streaming:
         ModelError: a model that cannot be read.
     """
     if not step.time_axis or not step.inputs:
-        _wrong("the schedule does not say which axis of the model is time", place, "compile the model again")
+        _wrong("the schedule does not say which axis of the model is time", place)
     timed = _timed(step, model, place)
     options = _options(step, timed, place)
     found = streaming(timed, options)
@@ -56,7 +54,7 @@ def _timed(step: StepInfo, model: Path, place: str) -> TimedModel:
 def _options(step: StepInfo, timed: TimedModel, place: str) -> CausalOptions:
     """What was asked of the transform."""
     hop, windows = step.hop_frames, step.windows
-    if not (1 <= hop <= _MOST and 1 <= windows <= _MOST_WINDOWS and step.frames == hop * windows):
+    if not (1 <= hop <= MOST_FRAMES and 1 <= windows <= MOST_WINDOWS and step.frames == hop * windows):
         _wrong(f"'step' has {step.frames:,} frames in {windows:,} windows with hop {hop:,}", place)
     for name, word, known in (("padding", step.padding, _PADDINGS), ("form", step.form, _FORMS)):
         if word not in known:
@@ -80,5 +78,5 @@ def _segments(segments: tuple[SegmentInfo, ...], timed: TimedModel, place: str) 
         yield Segment(frozenset(segment.nodes), "polyphase" in segment.form, "recomputed" in segment.form)
 
 
-def _wrong(message: str, place: str, hint: str | None = "compile the model again") -> NoReturn:
+def _wrong(message: str, place: str, hint: str | None = None) -> NoReturn:
     raise UsageError("CLI086", message, place=place, hint=hint or "compile the model again")

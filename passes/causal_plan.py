@@ -25,6 +25,10 @@ from dfc.ir import TimedNode, TimedTensor, TimeNetwork, TimeWindow
 from dfc.passes.positions import taps
 
 _FAR = 1 << 60
+#: no stream is stepped by more
+MOST_FRAMES = 1_000_000
+#: each window of a step has nodes of its own
+MOST_WINDOWS = 1024
 
 
 class Form(StrEnum):
