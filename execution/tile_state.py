@@ -208,29 +208,30 @@ class TileState:
         for source, y, x in zip(layer.sources, *entries, strict=True):
             if source.tensor != tensor:
                 continue
-            for axis, span, said in ((Axis.Y, spans[0], y), (Axis.X, spans[1], x)):
-                size = self.machine.graph.tensors[tensor].spatial[axis]
-                out = Interval(*span)
-                need = source.maps[axis].needs(out, size)
-                want = (tensor, need.lo, need.hi, source.maps[axis].padding_before(out),
-                        source.maps[axis].padding_after(out, size))  # fmt: skip
-                if tuple(said) != want:
-                    raise Fault(
-                        "file",
-                        f"along {axis.name} it reads positions {said[1]} to {said[2]} of '{said[0]}' with {said[3]} "
-                        f"and {said[4]} of padding; it needs {want[1]} to {want[2]} of '{tensor}' with {want[3]} and "
-                        f"{want[4]}",
-                        cause="a halo, a stride or the padding of a column or row of tiles is wrong",
-                    )
-            yield self._along(layer, source, Axis.Y, spans[0]), self._along(layer, source, Axis.X, spans[1])
+            yield (
+                self._along(layer, source, Axis.Y, Interval(*spans[0]), y),
+                self._along(layer, source, Axis.X, Interval(*spans[1]), x),
+            )
 
-    def _along(self, layer: Layer, source: Source, axis: Axis, span: Span) -> _Read:
-        """What a layer reads of a source along an axis."""
-        out, size = Interval(*span), self.machine.graph.tensors[source.tensor].spatial[axis]
-        need = source.maps[axis].needs(out, size)
+    def _along(
+        self, layer: Layer, source: Source, axis: Axis, out: Interval, said: tuple[str, int, int, int, int]
+    ) -> _Read:
+        """What a layer reads of a source along an axis; ``said`` is the same by the file."""
+        tensor, axis_map = source.tensor, source.maps[axis]
+        size = self.machine.graph.tensors[tensor].spatial[axis]
+        need = axis_map.needs(out, size)
+        want = (tensor, need.lo, need.hi, axis_map.padding_before(out), axis_map.padding_after(out, size))
+        if tuple(said) != want:
+            raise Fault(
+                "file",
+                f"along {axis.name} it reads positions {said[1]} to {said[2]} of '{said[0]}' with {said[3]} "
+                f"and {said[4]} of padding; it needs {want[1]} to {want[2]} of '{tensor}' with {want[3]} and "
+                f"{want[4]}",
+                cause="a halo, a stride or the padding of a column or row of tiles is wrong",
+            )
         read: Sequence[int] = range(need.lo, need.hi)
         if axis is self.machine.graph.time:
-            read = touched(layer, source.maps[axis], axis, out, size)
+            read = touched(layer, axis_map, axis, out, size)
         return _Read((need.lo, need.hi), np.asarray(read, np.int64))
 
     def columns(self, layer: Layer, entry: ReadEntry, positions: int) -> tuple[Rows | None, int]:
