@@ -56,10 +56,11 @@ def verify(
     _has_addresses(schedule, place)
     same_file(model, schedule, place)
     if schedule.step is not None:
-        return _verify_steps(schedule, schedule.step, model, place, seed, inputs, sample)
-    network = Network(model, schedule)
-    network.prepare(_inputs(network, inputs) if inputs is not None else network.random_inputs(seed))
-    found = execute(schedule, network, place=place, seed=seed, sample=sample)
+        found = _verify_steps(schedule, schedule.step, model, place, seed, inputs, sample)
+    else:
+        network = Network(model, schedule)
+        network.prepare(_inputs(network, inputs) if inputs is not None else network.random_inputs(seed))
+        found = execute(schedule, network, place=place, seed=seed, sample=sample)
     found.inputs = "the user's" if inputs is not None else f"random, of seed {seed}"
     return found
 
@@ -87,9 +88,7 @@ def _verify_steps(
     network = StepNetwork(model, step, place)
     count = network.plan.warm_up_steps + (sample or STEPS)
     feeds = network.random_feeds(count, seed) if inputs is None else _step_inputs(network, inputs)
-    found = execute_steps(schedule, network, feeds, place=place, sample=sample)
-    found.inputs = "the user's" if inputs is not None else f"random, of seed {seed}"
-    return found
+    return execute_steps(schedule, network, feeds, place=place, sample=sample)
 
 
 def execute_steps(
