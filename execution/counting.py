@@ -61,10 +61,9 @@ def peaks(schedule: Schedule, arch: Arch) -> list[Peak]:
     for b in schedule.off_chip:
         lasting[b.memory] = lasting.get(b.memory, 0) + b.bits
     most = dict(lasting)
+    staying = dict.fromkeys(b for stack in schedule.stacks for b in stack.buffers if b.steps)
     for stack in schedule.stacks:
-        others = list(
-            dict.fromkeys(b for s in schedule.stacks for b in s.buffers if b.steps and b not in stack.buffers)
-        )
+        others = [b for b in staying if b not in stack.buffers]
         for tile in stack.tile_classes:
             for bits in _taken(stack, tile, others):
                 for memory, here in bits.items():
