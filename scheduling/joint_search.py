@@ -29,7 +29,7 @@ from dfc.hwdsl.arch import Arch
 from dfc.ir import Graph
 from dfc.passes.causal_plan import Form
 from dfc.passes.stacks import can_be_one, make_stack
-from dfc.scheduling.labels import Edge, Path, Paths, best_paths
+from dfc.scheduling.labels import Edge, Path, Paths, best_or_fastest, best_paths
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.partition_types import SLACK
 from dfc.scheduling.placement import Held, HeldMap
@@ -108,7 +108,7 @@ class JointPath:
     """What was found: the ranges in order; none where nothing fits, and then why.
 
     complete: it is proved that none is better, of all cuts and forms that were tried; else too much was to be priced.
-    interrupted: Ctrl-C ended the search; it is the best of what was priced until then, if there is any.
+    interrupted: Ctrl-C ended the search; it is the best of what was priced until then.
     ranges: how many there are, forms counted; priced: of how many different ones the price was asked.
     """
 
@@ -183,17 +183,15 @@ class JointSearch:
     def run(self) -> JointPath:
         """The best way by the objective, within so many cycles per step.
 
-        A KeyboardInterrupt ends the search with what it has; with nothing at all it goes on to the caller.
+        A KeyboardInterrupt ends the search with what it has, the fastest where nothing is fast enough; with nothing at
+        all it goes on to the caller.
         """
         try:
             return self._run()
         except KeyboardInterrupt:
             if not self._known:
                 raise
-            found = self._best(self.sizes, 0)
-            if not found.paths:
-                self.most_cycles = inf
-                found = self._best(self.sizes, 0)
+            found = best_or_fastest(*self._edges(0), self.sizes, self.objective, self.most_cycles)
             if not found.paths:
                 raise
             ways = tuple(way for path in found.paths for _, way in path.edges)
@@ -270,16 +268,19 @@ class JointSearch:
                 self._price(self.ranges[number], shares)
 
     def _best(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
+        return best_paths(*self._edges(shares), sizes, self.objective, most_cycles=self.most_cycles)
+
+    def _edges(self, shares: int) -> tuple[int, list[Edge[RangeWay]]]:
+        """How many nodes there are, and the edges; with no shares those alone that are priced."""
         ends: set[_Node] = {(0, None), (self.forms.places - 1, None)}
         for one in self.ranges:
             ends |= {(one.first, one.before), (one.end, one.after)}
         order = sorted(ends, key=lambda node: (node[0], -1 if node[1] is None else node[1]))
         number = {node: i for i, node in enumerate(order)}
-        edges = [
+        return len(order), [
             Edge(number[one.first, one.before], number[one.end, one.after], self._ways(one, shares))
             for one in self.ranges
         ]
-        return best_paths(len(order), edges, sizes, self.objective, most_cycles=self.most_cycles)
 
     def _ways(self, one: _Range, shares: int) -> list[RangeWay]:
         nothing = (0,) * len(self.arch.memories)

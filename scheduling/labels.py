@@ -124,6 +124,14 @@ def best_paths(
     return Paths((best,) if best else (), sums.complete, bound, sums.labels, sums.widest)
 
 
+def best_or_fastest(
+    nodes: int, edges: Sequence[Edge[W]], size_bits: Sequence[int], objective: Objective, most_cycles: float
+) -> Paths[W]:
+    """The best way within so many cycles; the fastest of all where none keeps to them."""
+    found = best_paths(nodes, edges, size_bits, objective, most_cycles=most_cycles)
+    return found if found.paths else best_paths(nodes, edges, size_bits, Objective.LATENCY)
+
+
 class _Sums(Generic[W]):
     """Paths of least weighted sums, as :class:`dfc.scheduling.least_product.WeightedSearch` asks."""
 

@@ -20,7 +20,7 @@ from dfc.backend_cost.mapping_cost import Objective
 from dfc.ir import Graph
 from dfc.passes.stacks import can_be_one, crossing_elements, cut_after
 from dfc.scheduling.addresses import ends, stacked
-from dfc.scheduling.labels import Edge, Paths, best_paths
+from dfc.scheduling.labels import Edge, Paths, best_or_fastest, best_paths
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.placement import Buffer, HeldMap
 from dfc.scheduling.step_handed import handed_over, waiting_rooms
@@ -87,7 +87,9 @@ def best_ranges(
     except KeyboardInterrupt:
         interrupted = True
         if found is None or not found.paths:
-            found = _best_known(ranges, objective, most_cycles)
+            found = best_or_fastest(*ranges.edges(), pricer.sizes, objective, most_cycles)
+            if not found.paths:
+                raise
     assert found is not None
     chosen = tuple(way.option for path in found.paths[:1] for _, way in path.edges)
     tried, why = len(bounds) - 2, None if chosen else ranges.why
@@ -107,20 +109,6 @@ def _rounds(
         alone = best_paths(nodes, edges, [1 << 62] * len(sizes), objective, most_cycles=most_cycles)
         if (found.paths and close(found, alone, objective)) or (off_chip and not alone.paths):
             return
-
-
-def _best_known(ranges: _Ranges, objective: Objective, most_cycles: float) -> Paths[_Way]:
-    """The best way over the ranges that are priced; the fastest where none is fast enough.
-
-    Raises:
-        KeyboardInterrupt: where there is none.
-    """
-    nodes, edges = ranges.edges()
-    for goal, most in ((objective, most_cycles), (Objective.LATENCY, inf)):
-        found = best_paths(nodes, edges, ranges.pricer.sizes, goal, most_cycles=most)
-        if found.paths:
-            return found
-    raise KeyboardInterrupt
 
 
 @dataclass(frozen=True, slots=True)

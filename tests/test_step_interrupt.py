@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
+from causal_proof import timed
 from cli_helpers import Cli
 from test_joint import chip, network
 
 from dfc import step_compile
+from dfc.backend_cost.cost_model import EXACT
+from dfc.backend_cost.mapping_cache import MappingCache
+from dfc.backend_cost.mapping_cost import Objective
 from dfc.backend_cost.schedule import Schedule
-from dfc.causal import causal
+from dfc.causal import causal, streaming
 from dfc.cli_progress import SearchProgress
 from dfc.passes.causal_plan import CausalOptions
 from dfc.pipeline import ProgressEvent
 from dfc.report import render
 from dfc.scheduling.check import check_schedule
+from dfc.scheduling.joint_search import JointSearch
+from dfc.scheduling.step_pricer import StepPricer, along_tiles
+from dfc.scheduling.step_ranges import best_ranges
 from dfc.step_compile import compile_joint, compile_step, parse_step_request
 from dfc.step_frames import FramesWish, best_frames
+from dfc.step_joint import StepForms
 
 Search = Callable[[Path, Callable[[ProgressEvent], None], str | None], Schedule]
 OPTIONS = CausalOptions()
@@ -36,11 +45,11 @@ def joint(path: Path, progress: Callable[[ProgressEvent], None], deadline: str |
     return compile_joint(path, timed, OPTIONS, chip(64), request, progress)
 
 
-def after(events: int) -> Callable[[ProgressEvent], None]:
+def after(events: int) -> Callable[..., None]:
     """Ctrl-C with a certain event."""
     seen = 0
 
-    def stop(_: ProgressEvent) -> None:
+    def stop(*_: object) -> None:
         nonlocal seen
         seen += 1
         if seen == events:
@@ -74,8 +83,42 @@ def test_the_best_so_far_is_kept(search: Search, model: Path) -> None:
     energies = [schedule.totals.energy_pj for schedule in found]
     assert energies == sorted(energies, reverse=True)
     assert energies[-1] >= whole.totals.energy_pj * (1 - 1e-9)
-    missed = search(model, after(5), "1us")  # nothing is as fast: the fastest until then
-    assert not missed.complete and missed.step is not None and missed.step.deadline is not None
+    missed = search(model, after(5), "0.1us")  # nothing is as fast
+    assert not missed.complete and missed.step is not None
+    assert missed.step.deadline is not None and not missed.step.deadline.met
+
+
+def ranges_cycles(forms: StepForms, mappings: MappingCache) -> Callable[[Objective, float], float]:
+    """Cycles of the best stacks, interrupted where all six ranges are priced."""
+    graph, arch = along_tiles(streaming(forms.timed, forms.asked).resident(), forms.arch)
+    pricer = StepPricer(graph, arch, mappings)
+
+    def cycles(objective: Objective, most_cycles: float) -> float:
+        found = best_ranges(pricer, objective, most_cycles=most_cycles, progress=after(6))
+        assert found.interrupted
+        return sum(option.latency_cycles for option in found.options)
+
+    return cycles
+
+
+def forms_cycles(forms: StepForms, mappings: MappingCache) -> Callable[[Objective, float], float]:
+    """The same of the best forms."""
+
+    def cycles(objective: Objective, most_cycles: float) -> float:
+        search = JointSearch(forms, forms.turned, mappings, objective, most_cycles=most_cycles, progress=after(6))
+        found = search.run()
+        assert found.interrupted
+        return found.latency_cycles
+
+    return cycles
+
+
+def test_the_fastest_so_far_is_kept_where_nothing_is_fast_enough() -> None:
+    forms = StepForms(timed(network("strided"), "H"), CausalOptions(windows=2), chip(2))
+    mappings = MappingCache(forms.turned, Objective.ENERGY, EXACT)
+    for search in (ranges_cycles, forms_cycles):
+        cycles = search(forms, mappings)
+        assert cycles(Objective.ENERGY, 1) == cycles(Objective.LATENCY, inf) < cycles(Objective.ENERGY, inf)
 
 
 @pytest.mark.parametrize("search", [dense, joint])
