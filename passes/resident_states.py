@@ -182,32 +182,27 @@ def read_in_place(graph: Graph, axis: Axis) -> Graph:
 
 def _is_cut(graph: Graph, layer: Layer, axis: Axis) -> bool:
     """Whether a layer takes every n-th position along the axis, of all of its input otherwise."""
-    if layer.kind is not Kind.MOVE or layer.op != "slice" or layer.barrier or layer.fused or len(layer.sources) != 1:
-        return False
-    source = layer.sources[0]
-    whole, part = graph.tensors[source.tensor], graph.tensors[layer.output]
-    others = all(source.maps[a].is_identity and whole.spatial[a] == part.spatial[a] for a in Axis if a is not axis)
-    m = source.maps[axis]
-    same = (whole.batch, whole.channels) == (part.batch, part.channels)
-    return same and others and m.den == 1 and m.num >= 1 and m.lo == m.hi and layer.output not in graph.past
+    return _are_cuts(graph, layer, axis, "slice") and len(layer.sources) == 1
 
 
 def _are_windows(graph: Graph, layer: Layer, axis: Axis) -> bool:
     """Whether a layer puts cuts of one tensor along the axis one after the other, along the batch."""
-    sources = layer.sources
-    if layer.kind is not Kind.MOVE or layer.op != "concat" or layer.barrier or layer.fused or not sources:
+    return _are_cuts(graph, layer, axis, "concat") and len({source.tensor for source in layer.sources}) == 1
+
+
+def _are_cuts(graph: Graph, layer: Layer, axis: Axis, op: str) -> bool:
+    """Whether a layer does nothing else but take every n-th position of its sources along the axis."""
+    if layer.kind is not Kind.MOVE or layer.op != op or layer.barrier or layer.fused or layer.output in graph.past:
         return False
-    if len({source.tensor for source in sources}) != 1 or layer.output in graph.past:
-        return False
-    whole, made = graph.tensors[sources[0].tensor], graph.tensors[layer.output]
-    if (made.batch, made.channels) != (whole.batch * len(sources), whole.channels):
+    made, wholes = graph.tensors[layer.output], [graph.tensors[source.tensor] for source in layer.sources]
+    if (made.batch, {made.channels}) != (sum(w.batch for w in wholes), {w.channels for w in wholes}):
         return False
     others = [a for a in Axis if a is not axis]
     return all(
-        all(s.maps[a].is_identity and whole.spatial[a] == made.spatial[a] for a in others)
-        and (s.maps[axis].den, s.maps[axis].lo) == (1, s.maps[axis].hi)
-        and s.maps[axis].num >= 1
-        for s in sources
+        all(source.maps[a].is_identity and whole.spatial[a] == made.spatial[a] for a in others)
+        and (source.maps[axis].den, source.maps[axis].lo) == (1, source.maps[axis].hi)
+        and source.maps[axis].num >= 1
+        for source, whole in zip(layer.sources, wholes, strict=True)
     )
 
 
