@@ -7,9 +7,9 @@ and whether weights stay, is decided by price: all ways that none beats in all r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import groupby, product
 from math import inf
 
 from dfc.backend_cost.mapping_cache import MappingCache
@@ -135,14 +135,20 @@ class StepPricer:
             cost = self.pricer.price(next(self.plans(layers)))
             yield cost if isinstance(cost, Infeasible) else self._option(cost)
             return
-        shallower, frames, found = _Descent(), 0, list[StepOption]()  # tiles of ever fewer frames
+        shallower = _Descent()  # tiles of ever fewer frames
+        for _, plans in groupby(self.plans(layers), self._frames):
+            priced = list(self._in_tiles(plans, reserved, held))
+            yield from priced
+            found = [option for option in priced if isinstance(option, StepOption)]
+            if found and self._deep_enough(shallower, found):
+                return
+
+    def _in_tiles(
+        self, plans: Iterable[DepthFirstPlan], reserved: Mapping[int, int], held: Held
+    ) -> Iterator[StepOption | Infeasible]:
+        """A stack in ever smaller tiles of equally many frames."""
         descents: dict[object, _Descent] = {}
-        for plan in self.plans(layers):
-            if self._frames(plan) != frames:
-                if found and self._deep_enough(shallower, found):
-                    return
-                frames, found = self._frames(plan), []
-                descents.clear()
+        for plan in plans:
             resident = Resident(self.graph, self.arch, plan, held, reserved)
             on_chip: set[object] = set()  # weights with which ring buffers have room on chip
             ways = list(ways_to_stay(resident))
@@ -163,7 +169,6 @@ class StepPricer:
                     continue
                 option = self._option(cost)
                 descent.note([option], small=self._small(option))
-                found.append(option)
                 on_chip.add(weights)
                 yield option
 
