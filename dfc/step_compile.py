@@ -80,7 +80,7 @@ def compile_joint(
     progress: Progress | None = None,
     mappings: SharedMappings | None = None,
 ) -> Schedule:
-    """The same with a form for each range: dense, polyphase or recomputed, chosen together with the cuts.
+    """The best schedule of a step with a form for each range: dense, polyphase or recomputed, chosen with the cuts.
 
     Raises:
         InfeasibleError, UsageError: as :func:`compile_step`.

@@ -58,7 +58,7 @@ def best_frames(wish: FramesWish, compiled: Callable[[int], Schedule]) -> Schedu
         except UsageError as error:
             if not (wish.while_better and tried and error.code == "CLI102"):
                 raise
-            notes.append(f"steps take {tried[-1].step.frames if tried[-1].step else 0} frames at most: {error.message}")
+            notes.append(f"steps take {_step(tried[-1]).frames} frames at most: {error.message}")
             break
         if not complete or (wish.while_better and (why is not None or not _falls(tried))):
             break

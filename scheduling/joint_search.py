@@ -397,10 +397,10 @@ class JointSearch:
         return self._pricers[id(graph)]
 
     def _options(self, at: FormRange, held: Held, share: float) -> list[StepOption]:
-        # of registers too, unlike StepPricer.set_aside: with ways in every part, the ranges that may be priced are used
-        # up before better forms are met (stft_cnn_050 on meta_proto_df: 8 % more energy times cycles)
-        reserved = {m: int(size * share) for m, size in enumerate(self.sizes) if share}
-        options = self._pricer(at.graph).options(at.layers, reserved, held)
+        # with ways in every part, the ranges that may be priced are used up before better forms are met (without
+        # registers stft_cnn_050 takes 8 % more energy times cycles on meta_proto_df)
+        pricer = self._pricer(at.graph)
+        options = pricer.options(at.layers, pricer.set_aside(share, registers=True), held)
         if isinstance(options, Infeasible):
             self.why = self.why or options
             return []

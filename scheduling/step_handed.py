@@ -12,7 +12,7 @@ from dfc.hwdsl.arch import Arch
 from dfc.ir import Graph
 from dfc.passes.stacks import stands_alone
 
-#: a map may wait on chip where it takes less than this part of a memory; where room is scarce, wherever it fits
+#: a map may wait on chip where it takes at most one part in so many of a memory; where room is scarce, wherever it fits
 LITTLE = 4
 
 

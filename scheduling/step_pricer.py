@@ -85,14 +85,14 @@ class StepPricer:
         """Bits of every memory that stacks may take."""
         return [memory.size_bits - self.pricer.taken.get(m, 0) for m, memory in enumerate(self.arch.memories)]
 
-    def set_aside(self, share: float) -> dict[int, int]:
+    def set_aside(self, share: float, *, registers: bool = False) -> dict[int, int]:
         """Bits of each memory, as :meth:`options` reserves them, that are part of it.
 
-        Nothing of memories with several instances: they are beside the array, and hold too little for any loops
-        without a part of it.
+        registers: of memories with several instances too. They are beside the array, and hold too little for any loops
+                   without a part of it: with one element each nothing fits.
         """
         memories = enumerate(zip(self.sizes, self.arch.memories, strict=True))
-        return {m: int(size * share) for m, (size, memory) in memories if share and memory.instances == 1}
+        return {m: int(size * share) for m, (size, one) in memories if share and (registers or one.instances == 1)}
 
     @property
     def on_chip(self) -> Sequence[int]:

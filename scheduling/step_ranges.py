@@ -43,12 +43,11 @@ class StepRanges:
     """What was found: the stacks in order; none where nothing fits, and then why.
 
     interrupted: Ctrl-C ended the search; it is the best of what was priced until then.
-    priced: ranges that were priced. legal, tried: places for cuts, and how many of them were tried.
+    legal, tried: places for cuts, and how many of them were tried.
     """
 
     options: tuple[StepOption, ...]
     complete: bool
-    priced: int
     legal: int
     tried: int
     why: Infeasible | None = None
@@ -93,7 +92,7 @@ def best_ranges(
     assert found is not None
     chosen = tuple(way.option for path in found.paths[:1] for _, way in path.edges)
     tried, why = len(bounds) - 2, None if chosen else ranges.why
-    return StepRanges(chosen, found.complete, len(ranges.spans), legal, tried, why, interrupted)
+    return StepRanges(chosen, found.complete, legal, tried, why, interrupted)
 
 
 def _rounds(

@@ -163,7 +163,10 @@ def test_parts_of_memories_may_be_set_aside(pricer: StepPricer, share: float) ->
     """Registers beside the array hold one element each: of them nothing is left over for others."""
     aside = pricer.set_aside(share)
     assert [pricer.arch.memories[m].name for m in aside] == ["lb_w", "gb_w", "lb_io", "gb_io", "dram"]
-    assert pricer.set_aside(0.0) == {}
+    assert pricer.set_aside(0.0) == pricer.set_aside(0.0, registers=True) == {}
+    of_all = pricer.set_aside(share, registers=True)
+    assert of_all.keys() == set(range(len(pricer.sizes))) and aside.items() < of_all.items()
+    assert isinstance(pricer.options(range(2), of_all), Infeasible)
     for option in options(pricer, range(2), aside):
         for m, bits in aside.items():
             assert option.resident_bits[m] + option.transient_bits[m] <= pricer.sizes[m] - bits
