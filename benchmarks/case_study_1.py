@@ -24,6 +24,7 @@ from typing import Any
 from dfc.backend_cost.cost_model import DEFINES, EXACT
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_cost import Objective
+from dfc.collector import rare_collections
 from dfc.hwdsl import load_arch
 from dfc.passes.stacks import cut_after
 from dfc.passes.tiles import Overlap, Tiler
@@ -80,6 +81,7 @@ def report(point: Point, what: str) -> None:
     print(f"{what:<14}{tile:>9} {point.mode:<10}{point.classes:>3} classes{costs}{point.ms:>8.0f} ms", flush=True)
 
 
+@rare_collections()
 def run(rules: str, *, small: bool) -> dict[str, Any]:
     """All plans by some rules, printed."""
     print(f"\n{rules}")

@@ -44,6 +44,7 @@ from dfc.cli_step import (
     compile_over_time,
 )
 from dfc.cli_verify import check_command, schema_command, verify_command
+from dfc.collector import rare_collections
 from dfc.errors import DfcError, MlirError, UsageError
 
 if TYPE_CHECKING:
@@ -482,6 +483,7 @@ app.command("opt", epilog=_EPILOG, short_help="Run passes on a graph in MLIR syn
 app.add_typer(figure_commands, name="figure", short_help="Draw energy and latency over tiles or accelerators.")
 
 
+@rare_collections()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, and never lets an exception out."""
     try:

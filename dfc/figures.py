@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.backend_cost.mapping_store import MappingStore
+from dfc.collector import rare_collections
 from dfc.errors import InfeasibleError
 from dfc.hwdsl import Arch, load_arch
 from dfc.ir import Graph, Role
@@ -114,6 +115,7 @@ class Sweeper:
             found.append(every[::-step][::-1])  # the whole map is among them
         return tuple(found)
 
+    @rare_collections()
     def sweep(self, plans: Sequence[tuple[Tile, Overlap]], report: Report | None = None) -> Sweep:
         """Price these plans."""
         points: list[Point] = []

@@ -18,6 +18,7 @@ from dfc.backend_cost.rules_conflict import check_rules, idle_rules
 from dfc.backend_cost.rules_text import load_rules
 from dfc.backend_cost.schedule import SCHEMA, Baseline, LayerEntry, ModelInfo, Schedule, StackEntry, TensorInfo
 from dfc.backend_cost.spatial_search import Spatial
+from dfc.collector import rare_collections
 from dfc.errors import InfeasibleError, InternalError, MlirError, RulesError, UsageError
 from dfc.files import read_text
 from dfc.frontend import (
@@ -450,6 +451,7 @@ def model_info(graph: Graph, path: Path) -> ModelInfo:
     return ModelInfo(graph.name, path.name, digest, infos(graph.inputs), infos(graph.outputs))
 
 
+@rare_collections()
 def schedule_graph(
     graph: Graph,
     arch: Arch,

@@ -24,6 +24,7 @@ from dfc.backend_cost.schedule import (
     TensorInfo,
 )
 from dfc.causal import Streaming, form_name, streaming
+from dfc.collector import rare_collections
 from dfc.errors import InfeasibleError, UsageError
 from dfc.frontend.timed import TimedModel
 from dfc.hwdsl import Arch
@@ -71,6 +72,7 @@ class StepRequest:
         return inf if self.step_s == inf else int(self.step_s * arch.clock_hz * (1 + 1e-12))
 
 
+@rare_collections()
 def compile_joint(
     model: str | Path,
     timed: TimedModel,
@@ -138,6 +140,7 @@ def parse_step_request(objective: str, stacks: str, frames: int, deadline: str |
     return replace(found, deadline=f"{match[1]}{match[2]}", step_s=step_s)
 
 
+@rare_collections()
 def compile_step(
     model: str | Path,
     streaming: Streaming,
