@@ -8,7 +8,7 @@ time, and finds next to nothing. Reference counts free what is dropped, as alway
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 #: objects made since the last look, and looks of each generation before the next older one has its turn
@@ -16,7 +16,7 @@ THRESHOLDS = (100_000, 10, 10)
 
 
 @contextmanager
-def rare_collections() -> Iterator[None]:
+def rare_collections() -> Generator[None]:
     """Look for cycles seldom until the block, or the function that it decorates, ends; then as before."""
     before = gc.get_threshold()
     if before[0]:  # a caller who switched it off wants it off
