@@ -19,6 +19,8 @@ import numpy as np
 from dfc.backend_cost.grid import Bools, Floats, Ints
 
 _BLOCK = 256
+#: pairs of rows that are compared in one step, which has less to set up
+_FEW = 400
 #: subgradient steps; after so many without a better bound steps are halved
 _STEPS = 80
 _PATIENCE = 6
@@ -230,9 +232,7 @@ def undominated(table: Floats) -> Ints:
     for first in range(0, len(table), _BLOCK):
         block = table[first : first + _BLOCK]
         alive = np.flatnonzero(~_beaten(block, kept))
-        rows = block[alive]
-        within = (rows[:, None] <= rows[None]).all(2)  # [a, b]: a is no worse than b
-        mine = alive[~np.triu(within, 1).any(0)]
+        mine = alive[~np.triu(_no_worse(block[alive], block[alive]), 1).any(0)]
         numbers.append(mine + first)
         kept = np.concatenate([kept, block[mine]])
     return np.concatenate(numbers) if numbers else np.empty(0, np.int64)
@@ -244,8 +244,15 @@ def _beaten(rows: Floats, by: Floats) -> Bools:
     for first in range(0, len(by), 16 * _BLOCK):
         part = by[first : first + 16 * _BLOCK]
         left = np.flatnonzero(~found)
-        no_worse = np.ones((len(part), len(left)), bool)
-        for column in range(rows.shape[1]):
-            no_worse &= part[:, column, None] <= rows[None, left, column]
-        found[left] = no_worse.any(0)
+        found[left] = _no_worse(part, rows[left]).any(0)
+    return found
+
+
+def _no_worse(a: Floats, b: Floats) -> Bools:
+    """[i, k]: whether row i of ``a`` is at most as large as row k of ``b`` in every column."""
+    if len(a) * len(b) <= _FEW:
+        return np.asarray((a[:, None] <= b[None]).all(2))
+    found = a[:, 0, None] <= b[None, :, 0]  # column by column: numpy is slow along short last axes
+    for column in range(1, a.shape[1]):
+        found &= a[:, column, None] <= b[None, :, column]
     return found

@@ -11,7 +11,7 @@ for the shortest path problem with time windows", 1988). Labels whose bound is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -24,6 +24,8 @@ from dfc.scheduling.partition_types import SLACK
 
 #: labels per node of the narrow searches, which find good paths
 NARROW = 64
+#: labels that are grown in one step of arrays
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +123,19 @@ class _Round:
         labels: list[_Labels | None] = [start, *[None] * (ways.nodes - 1)]
         into: dict[int, list[tuple[int, Ints]]] = {}
         for tail, head, span in zip(ways.tails.tolist(), ways.heads.tolist(), ways.spans, strict=True):
-            into.setdefault(head, []).append((tail, span))
+            chosen = span if self.open is None else span[self.open[span]]
+            if len(chosen):
+                into.setdefault(head, []).append((tail, chosen))
         made = widest = 0
         dropped = inf
         for node in range(1, ways.nodes):
             if not np.isfinite(self.prices.to_end[0, node]):
                 continue
-            grown = [self._grow(before, span, node) for tail, span in into.get(node, ()) if (before := labels[tail])]
-            here = _joined([one for one in grown if len(one)])
-            if here is None:
+            before = [(here, span) for tail, span in into.get(node, ()) if (here := labels[tail]) is not None]
+            grown = [self._grow(some, node) for some in _shared_out(before)]
+            if not any(map(len, grown)):
                 continue
+            here = _joined(grown)
             made += len(here)
             kept, worst = self._narrowed(self._undominated(here, node), node)
             dropped = min(dropped, worst)
@@ -141,21 +146,25 @@ class _Round:
         least = float(last.measures[0, 0]) if last else inf
         return Best(paths, dropped == inf, min(least, dropped), made, widest)
 
-    def _grow(self, labels: _Labels, chosen: Ints, node: int) -> _Labels:
-        """All labels at the tail of an edge, each with each of its ways, as far as they may be of use."""
-        ways, memories, rest = self.ways, len(self.ways.size), self.ways.rest
-        if self.open is not None:
-            chosen = chosen[self.open[chosen]]
-        pairs = len(labels) * len(chosen)
-        measures = (labels.measures[:, None] + self.measures[chosen][None]).reshape(pairs, self.measures.shape[1])
-        resident = (labels.resident[:, None] + ways.resident[chosen][None]).reshape(pairs, memories)
-        transient = np.maximum(labels.transient[:, None], ways.transient[chosen][None]).reshape(pairs, memories)
+    def _grow(self, before: Sequence[tuple[_Labels, Ints]], node: int) -> _Labels:
+        """All labels at the tails of some edges, each with each of its edge's ways, as far as they may be of use."""
+        ways, rest = self.ways, self.ways.rest
+        labels = _joined([one for one, _ in before])
+        first = 0
+        pairs: list[tuple[Ints, Ints, Ints]] = []  # a label among all, its number at its node, and a way
+        for one, chosen in before:
+            own = np.repeat(np.arange(len(one)), len(chosen))
+            pairs.append((own + first, own, np.tile(chosen, len(one))))
+            first += len(one)
+        at, own, way = (np.concatenate(each) for each in zip(*pairs, strict=True))
+        measures = labels.measures[at] + self.measures[way]
+        resident = labels.resident[at] + ways.resident[way]
+        transient = np.maximum(labels.transient[at], ways.transient[way])
         room = ways.size - resident - np.maximum(transient, rest.floor[node])
         useful = (room >= rest.least[node]).all(1)
         if self.limit < inf:
             useful &= self.prices.bound(node, measures[:, 0], room) <= self.limit * (1 + SLACK)
-        back = np.stack([np.tile(chosen, len(labels)), np.repeat(np.arange(len(labels)), len(chosen))], axis=1)
-        return _Labels(measures, resident, transient, back).pick(useful)
+        return _Labels(measures, resident, transient, np.stack([way, own], axis=1)).pick(useful)
 
     def _undominated(self, labels: _Labels, node: int) -> _Labels:
         rest, size = self.ways.rest, self.ways.size
@@ -194,9 +203,22 @@ class _Round:
         return tuple(reversed(found))
 
 
-def _joined(parts: Sequence[_Labels]) -> _Labels | None:
-    if not parts:
-        return None
+def _shared_out(before: Sequence[tuple[_Labels, Ints]]) -> Iterator[list[tuple[_Labels, Ints]]]:
+    """Edges in groups that make about so many labels each: for most, one step of arrays in place of one per edge."""
+    group: list[tuple[_Labels, Ints]] = []
+    made = 0
+    for one, chosen in before:
+        if group and made + len(one) * len(chosen) > _AT_ONCE:
+            yield group
+            group, made = [], 0
+        group.append((one, chosen))
+        made += len(one) * len(chosen)
+    if group:
+        yield group
+
+
+def _joined(parts: Sequence[_Labels]) -> _Labels:
+    """One after the other."""
     return _Labels(
         np.concatenate([p.measures for p in parts]),
         np.concatenate([p.resident for p in parts]),
