@@ -17,7 +17,7 @@ from dfc.ir import Graph, Layer
 from dfc.passes.causal_plan import CausalOptions, CausalPlan, Form, Segment, plan_causal
 from dfc.passes.causal_step import Run
 from dfc.passes.stacks import crossing_elements, cut_after
-from dfc.scheduling.joint_search import RESERVED, FormRange, JointPath, JointSearch, Progress
+from dfc.scheduling.joint_search import FormRange, JointPath, JointSearch, Progress
 from dfc.scheduling.step_pricer import along_tiles
 
 #: places where a network is cut at most, besides its ends: those where least is handed over
@@ -210,21 +210,17 @@ def joint(
     most_cycles: float = inf,
     most_cuts: int = MOST_CUTS,
     cuts: Sequence[int] | None = None,
-    reserved: Sequence[float] = RESERVED,
     progress: Progress | None = None,
 ) -> Joint:
     """The best cuts and forms by an objective; no path where nothing fits.
 
     mapped: what mappings are best for, where that is something else.
     most_cycles: what a step must not exceed. most_cuts: places for cuts. cuts: layers of the dense step after which
-                 to cut, and nowhere else. reserved: parts of memories, as
-                 :data:`dfc.scheduling.joint_search.RESERVED`.
+                 to cut, and nowhere else.
     """
     forms = StepForms(timed, options, arch, most_cuts, cuts)
     cache = (mappings or SharedMappings()).of(forms.turned, mapped or objective)
-    search = JointSearch(
-        forms, forms.turned, cache, objective, reserved=reserved, most_cycles=most_cycles, progress=progress
-    )
+    search = JointSearch(forms, forms.turned, cache, objective, most_cycles=most_cycles, progress=progress)
     path = search.run()
     chosen = replace(forms.asked, segments=tuple(forms.segment(w.first, w.end, w.form) for w in path.ways))
     form = streaming(timed, chosen)

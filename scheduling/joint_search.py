@@ -6,17 +6,19 @@ the multiply-accumulates of all ranges are those of the whole. All share the mem
 
 Over a cut that one map alone crosses, what is handed over goes off chip, or waits in a memory. So a node of the search
 is a cut with the memory in which its map waits. A map that waits there takes room in every step, and counts where it is
-read. It waits in the lowest memory of which it takes little, if there is one. Only where not all has room together, or
-nothing is fast enough, it may wait in any that holds it, or go off chip: to move it further costs no less.
+read. It waits in the lowest memory of which it takes little, if there is one. Else, or where not all has room together,
+or nothing is fast enough, it may wait in any that holds it, or go off chip: to move it further costs no less.
 
 Ranges without a price stand there with a bound and take no room. As long as the best way leads over such ranges, they
 are priced, so in the end no way is better (known as LazySP, ICAPS 2016). Ranges of equal structure are priced once.
-Where a range is known with maps in the lowest memories, this and the map's room elsewhere stand for the bound.
+Where a range is known with maps in the lowest memories, this and the map's room elsewhere stand for the bound. In the
+same way a range is priced in parts: first with weights that stay, in tiles as large as is good. Smaller tiles stand
+there with the prices of these and no room besides what stays, fetched weights with the bound that they have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, product
@@ -36,14 +38,14 @@ from dfc.scheduling.placement import Held, HeldMap
 from dfc.scheduling.step_bounds import StepBounds
 from dfc.scheduling.step_handed import HandedOver, handed_over, waiting_rooms
 from dfc.scheduling.step_pricer import StepPricer
-from dfc.scheduling.step_types import STACK_PJ, Bits, StepOption, close, fits_together
+from dfc.scheduling.step_types import STACK_PJ, Bits, Part, StepOption, fits_together
 from dfc.scheduling.structure import structure
 
-#: parts of each memory that are reserved in turn where not all finds room together
-RESERVED = (0.0, 0.5, 0.75)
-#: different ranges besides the plain ones that are priced before the search is ended with what it has; as many again
-#: where not all that is best has room together
+#: different ranges besides the plain ones that are priced before the search is ended with what it has; twice as many
+#: again where not all that is best has room together
 MOST_PRICED = 48
+#: in which all ways of a range are priced
+_PARTS = Part.BROAD, Part.DEEP, Part.FETCHED
 #: what all memories together are where room does not count
 _ENDLESS = 1 << 62
 
@@ -86,7 +88,7 @@ class Forms(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RangeWay:
-    """One way to run a range; without an option it is a bound.
+    """One way to run a range; without an option it is a bound of all that part of its ways may cost.
 
     before, after: the memory in which the map over its first and its last cut waits, None for off chip.
     """
@@ -101,6 +103,7 @@ class RangeWay:
     resident_bits: Bits
     transient_bits: Bits
     option: StepOption | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +133,19 @@ class JointPath:
         return sum(way.latency_cycles for way in self.ways)
 
 
+#: energy, cycles, and bits of each memory that stay and that do not, all at least
+_Limits = tuple[float, float, Bits, Bits]
 #: a place for a cut, and the memory in which the map over it waits; off chip it is none
 _Node = tuple[int, int | None]
 
 
 @dataclass
 class _Range:
-    """An edge: what is known of it; ``lower``: the same range with maps in the lowest memories that will do."""
+    """An edge: what is known of it.
+
+    fetched: the bound with weights that are fetched, None where there are none. lower: the same range with maps in the
+    lowest memories that will do. priced: what was found of each part.
+    """
 
     first: int
     end: int
@@ -145,9 +154,14 @@ class _Range:
     after: int | None
     at: FormRange | None
     bound: tuple[float, float]
+    fetched: tuple[float, float] | None
     lower: _Range | None = None
-    options: list[StepOption] = field(default_factory=list[StepOption])
-    shares: int = 0
+    priced: dict[Part, Sequence[StepOption]] = field(default_factory=dict[Part, Sequence[StepOption]])
+
+    @property
+    def options(self) -> list[StepOption]:
+        """All that was found."""
+        return [option for options in self.priced.values() for option in options]
 
 
 class JointSearch:
@@ -160,7 +174,6 @@ class JointSearch:
         cache: MappingCache,
         objective: Objective,
         *,
-        reserved: Sequence[float] = RESERVED,
         most_cycles: float = inf,
         most: int = MOST_PRICED,
         progress: Progress | None = None,
@@ -169,7 +182,6 @@ class JointSearch:
         self.arch = arch
         self.cache = cache
         self.objective = objective
-        self.reserved = reserved
         self.most_cycles = most_cycles
         self.most = most
         self.progress = progress
@@ -178,7 +190,8 @@ class JointSearch:
         self._pricers: dict[int, StepPricer] = {}
         self._bounds: dict[int, StepBounds] = {}
         self._handed: dict[tuple[int, int], HandedOver | None] = {}
-        self._known: dict[Hashable, list[StepOption]] = {}
+        self._known: dict[Hashable, Sequence[StepOption]] = {}
+        self._more: dict[Part, dict[Hashable, Sequence[StepOption]]] = {Part.DEEP: {}, Part.FETCHED: {}}
 
     def run(self) -> JointPath:
         """The best way by the objective, within so many cycles per step.
@@ -191,7 +204,7 @@ class JointSearch:
         except KeyboardInterrupt:
             if not self._known:
                 raise
-            found = best_or_fastest(*self._edges(0), self.sizes, self.objective, self.most_cycles)
+            found = best_or_fastest(*self._edges(()), self.sizes, self.objective, self.most_cycles)
             if not found.paths:
                 raise
             ways = tuple(way for path in found.paths for _, way in path.edges)
@@ -201,23 +214,25 @@ class JointSearch:
         self.enter(anywhere=False)
         if not self.ranges:
             return JointPath((), True, 0, 0)
-        for one in sorted(self.ranges, key=lambda one: one.end - one.first):  # with the shortest there is a way
-            if one.form is self.forms.forms[0]:
-                self._price(one, 1)
-        found = alone = self._settled([_ENDLESS] * len(self.arch.memories), 1)
+        plain = [one for one in reversed(self.ranges) if one.form is self.forms.forms[0]]
+        lowest = {(one.first, one.end): one for one in plain}  # of each range, with maps in the first places
+        for one in sorted(lowest.values(), key=lambda one: (one.end - one.first, one.first)):
+            # with the shortest there is a way
+            for part in _PARTS if one.end == one.first + 1 else (Part.BROAD,):
+                self._price(one, part)
+        found = self._settled([_ENDLESS] * len(self.arch.memories), (Part.BROAD, Part.FETCHED), self.most)
         if not found.paths or not self._fits(found.paths[0]):
             self.enter(anywhere=True)
-            found = self._settled(self.sizes, 1)
-            if not close(found, alone, self.objective):
-                found = self._settled(self.sizes, len(self.reserved))
+            found = self._settled(self.sizes, _PARTS, 2 * self.most)
         ways = tuple(way for path in found.paths for _, way in path.edges)
         return JointPath(ways, found.complete, len(self.ranges), len(self._known), None if ways else self.why)
 
     def enter(self, *, anywhere: bool) -> None:
         """Add all ranges in all forms that they can have, with maps over their ends in the lowest memories of which
-        they take little, or in any and off chip.
+        they take little, if there are any; else, or ``anywhere``, in all that hold them and off chip.
         """
-        lowest = {(one.first, one.end, one.form): one for one in self.ranges}
+        known = {(one.first, one.end, one.form, one.before, one.after) for one in self.ranges}
+        lowest = {(one.first, one.end, one.form): one for one in reversed(self.ranges)}
         for first, end in combinations(range(self.forms.places), 2):
             plain = self.forms.of(first, end, self.forms.forms[0])
             if plain is None or not _can_be_one(plain):
@@ -227,9 +242,9 @@ class JointSearch:
             places = product(*(self._waiting(plain, one, anywhere) for one in (self._arriving, self._leaving)))
             for (form, work), (before, after) in product(forms, places):
                 at = plain if form is self.forms.forms[0] else None
-                bound = self._bound(plain, work, self._held(plain, before, after) or {})
-                one = _Range(first, end, form, before, after, at, bound, lowest.get((first, end, form)))
-                if one.lower is None or (before, after) != (one.lower.before, one.lower.after):
+                bounds = self._bounds_of(plain, work, self._held(plain, before, after) or {})
+                one = _Range(first, end, form, before, after, at, *bounds, lowest.get((first, end, form)))
+                if (first, end, form, before, after) not in known:
                     self.ranges.append(one)
 
     def _waiting(
@@ -240,7 +255,8 @@ class JointSearch:
         if found is None:
             return [None]
         rooms = partial(waiting_rooms, plain.graph, self.arch, found.name, self._pricer(plain.graph).on_chip)
-        return [*rooms(part=1), None] if anywhere else (rooms()[:1] or [None])
+        little = rooms()[:1]
+        return [*rooms(part=1), None] if anywhere or not little else little
 
     @property
     def sizes(self) -> list[int]:
@@ -252,54 +268,63 @@ class JointSearch:
     def _fits(self, path: Path[RangeWay]) -> bool:
         return fits_together(self.sizes, [way.option for _, way in path.edges if way.option is not None])
 
-    def _settled(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
-        """The best way, all of it priced; the best of what is priced once that is as much as may be."""
-        most = len(self._known) + self.most
+    def _settled(self, sizes: Sequence[int], parts: Collection[Part], most: int) -> Paths[RangeWay]:
+        """The best way, all of it priced; the best of what is priced once that are so many more ranges."""
+        most += len(self._known)
         while True:
-            found = self._best(sizes, shares)
-            open_ = [number for path in found.paths for number, way in path.edges if way.option is None]
+            found = self._best(sizes, parts)
+            open_ = [(number, way.part) for path in found.paths for number, way in path.edges if way.part]
             if not open_:
                 return found
             if len(self._known) >= most:
-                known = self._best(sizes, 0)
+                known = self._best(sizes, ())
                 if known.paths:
                     return replace(known, complete=False)
-            for number in open_:
-                self._price(self.ranges[number], shares)
+            for number, part in open_:
+                self._price(self.ranges[number], part)
 
-    def _best(self, sizes: Sequence[int], shares: int) -> Paths[RangeWay]:
-        return best_paths(*self._edges(shares), sizes, self.objective, most_cycles=self.most_cycles)
+    def _best(self, sizes: Sequence[int], parts: Collection[Part]) -> Paths[RangeWay]:
+        return best_paths(*self._edges(parts), sizes, self.objective, most_cycles=self.most_cycles)
 
-    def _edges(self, shares: int) -> tuple[int, list[Edge[RangeWay]]]:
-        """How many nodes there are, and the edges; with no shares those alone that are priced."""
+    def _edges(self, parts: Collection[Part]) -> tuple[int, list[Edge[RangeWay]]]:
+        """How many nodes there are, and the edges, with bounds of these parts where they were not priced."""
         ends: set[_Node] = {(0, None), (self.forms.places - 1, None)}
         for one in self.ranges:
             ends |= {(one.first, one.before), (one.end, one.after)}
         order = sorted(ends, key=lambda node: (node[0], -1 if node[1] is None else node[1]))
         number = {node: i for i, node in enumerate(order)}
         return len(order), [
-            Edge(number[one.first, one.before], number[one.end, one.after], self._ways(one, shares))
+            Edge(number[one.first, one.before], number[one.end, one.after], self._ways(one, parts))
             for one in self.ranges
         ]
 
-    def _ways(self, one: _Range, shares: int) -> list[RangeWay]:
-        nothing = (0,) * len(self.arch.memories)
+    def _ways(self, one: _Range, parts: Collection[Part]) -> list[RangeWay]:
         at = one.first, one.end, one.form, one.before, one.after
         found = [
             RangeWay(*at, o.energy_pj + STACK_PJ, o.latency_cycles, o.resident_bits, o.transient_bits, o)
             for o in one.options
         ]
-        if one.shares < shares and (one.options or not one.shares):
-            energy, cycles = one.bound
-            if one.options:  # with part of the memories nothing is cheaper than with all of them
-                energy = min(o.energy_pj for o in one.options)
-                cycles = min(o.latency_cycles for o in one.options)
-            elif one.lower is not None and one.lower.options:
-                return [RangeWay(*at, *self._moved(one, one.lower))]
-            found.append(RangeWay(*at, energy + STACK_PJ, cycles, nothing, nothing))
+        for part, bound in self._open(one) if parts else ():
+            if part in parts:
+                found.append(RangeWay(*at, bound[0] + STACK_PJ, *bound[1:], part=part))
         return found
 
-    def _moved(self, one: _Range, lower: _Range) -> tuple[float, float, Bits, Bits]:
+    def _open(self, one: _Range) -> Iterator[tuple[Part, _Limits]]:
+        """What was not priced of a range yet, with what it takes at least."""
+        nothing = (0,) * len(self.arch.memories)
+        options = one.options
+        moved = Part.BROAD not in one.priced and one.lower is not None and bool(one.lower.options)
+        if Part.BROAD not in one.priced:
+            yield Part.BROAD, self._moved(one, one.lower) if moved and one.lower else (*one.bound, nothing, nothing)
+        if one.fetched is not None and Part.FETCHED not in one.priced and (moved or options):
+            yield Part.FETCHED, (*one.fetched, nothing, nothing)
+        if not options:
+            return
+        if Part.DEEP not in one.priced:
+            for resident, energy, cycles in _by_room(options):
+                yield Part.DEEP, (energy + STACK_PJ, cycles, resident, nothing)
+
+    def _moved(self, one: _Range, lower: _Range) -> _Limits:
         """What a range takes at least, as far as it is known of the same range with maps in the lowest memories: to
         move them costs what they cost off chip at least, and room where they go.
         """
@@ -308,21 +333,26 @@ class JointSearch:
         cycles = max(one.bound[1], float(min(o.latency_cycles for o in lower.options)))
         resident = [min(each) for each in zip(*(o.resident_bits for o in lower.options), strict=True)]
         transient = tuple(min(each) for each in zip(*(o.transient_bits for o in lower.options), strict=True))
+        if Part.DEEP not in lower.priced:
+            transient = (0,) * len(transient)
         assert lower.at is not None
         arriving = self._arriving(lower.at)
         bits = self._map_bits(lower.at.graph, arriving.name) if arriving is not None else 0
         for memory, sign in ((lower.before, -1), (one.before, 1)):
             if memory is not None:
                 resident[memory] += sign * bits
-        return energy + STACK_PJ, cycles, tuple(resident), transient
+        return energy, cycles, tuple(resident), transient
 
     def _map_bits(self, graph: Graph, name: str) -> int:
         return graph.tensors[name].elements * self.arch.array.output_bits
 
     # --- prices
 
-    def _bound(self, at: FormRange, work: Sequence[float], held: Held) -> tuple[float, float]:
+    def _bounds_of(
+        self, at: FormRange, work: Sequence[float], held: Held
+    ) -> tuple[tuple[float, float], tuple[float, float] | None]:
         """What no way is below, with so many times the positions of each layer; a little less, as sums may be rounded.
+        Then the same with weights that are fetched, where there are any.
 
         Of layers that are recomputed more is read and written besides, never less.
         """
@@ -331,27 +361,40 @@ class JointSearch:
             known = self.cache.model
             self._bounds[key] = StepBounds(at.graph, self.arch, known, any_lanes=False)
         bounds = self._bounds[key]
-        energy, cycles = bounds.range_bound(at.layers, held)
+        energy = cycles = 0.0
         for index, times in zip(at.layers, work, strict=False):
             energy += (times - 1) * bounds.layer_pj(index)
             cycles += (times - 1) * bounds.layer_cycles(index)
-        return energy * (1 - SLACK), cycles * (1 - SLACK)
+        stay, come = (bounds.range_bound(at.layers, held, fetched=fetched) for fetched in (False, True))
+        less = 1 - SLACK
+        least = (stay[0] + energy) * less, (stay[1] + cycles) * less
+        return least, ((come[0] + energy) * less, (come[1] + cycles) * less) if bounds.constant_bits(
+            at.layers
+        ) else None
 
-    def _price(self, one: _Range, shares: int) -> None:
+    def _price(self, one: _Range, part: Part) -> None:
+        """Price part of the ways; where nothing has room with weights that stay, all of them."""
         at = one.at or self.forms.of(one.first, one.end, one.form)
         one.at = at
         held = None if at is None else self._in_form(one, at)
-        for share in self.reserved[one.shares : shares]:
-            if at is None or held is None or not _can_be_one(at):
-                break
-            key = structure(at.graph, make_stack(at.graph, at.layers), held), share
-            new = key not in self._known
-            if new:
-                self._known[key] = self._options(at, held, share)
-            one.options += self._known[key]
-            if new and self.progress:
-                self.progress(at, one.form, self.cache)
-        one.shares = max(one.shares, shares)
+        if at is None or held is None or not _can_be_one(at):
+            one.priced |= dict.fromkeys(_PARTS, ())
+            return
+        count = len(self._known)
+        found = one.priced[part] = self._priced(at, held, part)
+        if part is Part.DEEP:  # the broad ones are among them
+            one.priced[Part.BROAD] = ()
+        if part is Part.BROAD and not found:
+            one.priced |= {Part.DEEP: (), Part.FETCHED: self._priced(at, held, Part.FETCHED)}
+        if len(self._known) > count and self.progress:
+            self.progress(at, one.form, self.cache)
+
+    def _priced(self, at: FormRange, held: Held, part: Part) -> Sequence[StepOption]:
+        key = structure(at.graph, make_stack(at.graph, at.layers), held)
+        known = self._known if part is Part.BROAD else self._more[part]
+        if key not in known:
+            known[key] = self._options(at, held, part)
+        return known[key]
 
     def _in_form(self, one: _Range, at: FormRange) -> Held | None:
         """The maps that wait on chip; None where the range in its form reads or makes others than the plain one."""
@@ -396,16 +439,23 @@ class JointSearch:
             self._pricers[id(graph)] = StepPricer(graph, self.arch, self.cache)
         return self._pricers[id(graph)]
 
-    def _options(self, at: FormRange, held: Held, share: float) -> list[StepOption]:
-        # with ways in every part, the ranges that may be priced are used up before better forms are met (without
-        # registers stft_cnn_050 takes 8 % more energy times cycles on meta_proto_df)
-        pricer = self._pricer(at.graph)
-        options = pricer.options(at.layers, pricer.set_aside(share, registers=True), held)
+    def _options(self, at: FormRange, held: Held, part: Part) -> Sequence[StepOption]:
+        options = self._pricer(at.graph).options(at.layers, None, held, part)
         if isinstance(options, Infeasible):
             self.why = self.why or options
-            return []
+            return ()
         return options
 
 
 def _can_be_one(at: FormRange) -> bool:
     return can_be_one(at.graph.layers[at.layers.start : at.layers.stop])
+
+
+def _by_room(options: Sequence[StepOption]) -> Iterator[tuple[Bits, float, float]]:
+    """For all that stays with some option, the least energy and cycles with it."""
+    found: dict[Bits, tuple[float, float]] = {}
+    for one in options:
+        energy, cycles = found.get(one.resident_bits, (inf, inf))
+        found[one.resident_bits] = min(energy, one.energy_pj), min(cycles, one.latency_cycles)
+    for resident, least in found.items():
+        yield resident, *least

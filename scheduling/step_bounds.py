@@ -18,10 +18,12 @@ class StepBounds(LayerBounds):
         made = self.graph.made(self.graph.layers[index].output)
         return made[Axis.X] * made[Axis.Y]
 
-    def range_bound(self, layers: Sequence[int], on_chip: Collection[str] = ()) -> tuple[float, float]:
-        """Energy and cycles of layers in one stack: weights and past are there already.
+    def range_bound(
+        self, layers: Sequence[int], on_chip: Collection[str] = (), *, fetched: bool = False
+    ) -> tuple[float, float]:
+        """Energy and cycles of layers in one stack: the past is there already.
 
-        on_chip: maps that cross its border on chip.
+        on_chip: maps that cross its border on chip. fetched: whether weights come from off chip, else they are there.
         """
         if not modelled(self.graph.layers[layers[0]]):
             return 0.0, 0.0
@@ -31,11 +33,19 @@ class StepBounds(LayerBounds):
         within = sum(self.graph.made_elements(self.graph.layers[i].output) for i in layers) * bits - leaving
         arriving = sum(self._arriving_bits(name, stack) for name in stack.inputs if name not in on_chip)
         energy = sum(map(self.layer_pj, layers)) + max(0, within) * self.write_pj
-        weights_pj, weights_cycles = self._weights(sum(map(self._constant_bits, layers)))
+        constant = self.constant_bits(layers)
+        weights_pj, weights_cycles = self._weights(constant)
+        if fetched:  # once at least, and in the least case straight to the array
+            top = self.arch.memories[self.arch.paths[Role.W][-1]]
+            weights_pj = max(weights_pj, self.counted * constant / top.read_bits_per_cycle * top.read_pj)
         energy += weights_pj
         energy += self.off_chip_pj(arriving, inwards=True) + self.off_chip_pj(leaving, inwards=False)
         edge = self.off_chip_cycles(arriving, leaving)
         return energy, max(weights_cycles, edge, sum(map(self.layer_cycles, layers)))
+
+    def constant_bits(self, layers: Sequence[int]) -> int:
+        """Bits of weights that may stay from step to step."""
+        return sum(map(self._constant_bits, layers))
 
     def _arriving_bits(self, name: str, stack: Stack) -> int:
         """Bits of a stack's input that come in every step: of one with a past, what is new, all of it along time."""

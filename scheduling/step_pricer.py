@@ -7,7 +7,7 @@ and whether weights stay, is decided by price: all ways that none beats in all r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from math import inf
@@ -16,7 +16,7 @@ from dfc.backend_cost.mapping_cache import MappingCache
 from dfc.hwdsl.arch import Arch
 from dfc.ir import Axis, Graph, Role
 from dfc.passes.stacks import make_stack
-from dfc.passes.tiles import DepthFirstPlan, Overlap, Tiler
+from dfc.passes.tiles import DepthFirstPlan, Modes, Overlap, Tiler
 from dfc.passes.turn_axes import exchanged, rows_for_time
 from dfc.scheduling.addresses import ends
 from dfc.scheduling.copies import Copy, CopyCost, Place, in_sequence, price_copies
@@ -24,10 +24,10 @@ from dfc.scheduling.engine import StackCost, modelled
 from dfc.scheduling.fitted import FittedPricer
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.parts import line_buffers
-from dfc.scheduling.placement import Buffer, Held, Resident
+from dfc.scheduling.placement import Buffer, Held, Lasting, Resident
 from dfc.scheduling.search import halvings
 from dfc.scheduling.step_lasting import ways_to_stay
-from dfc.scheduling.step_types import Bits, StepOption, useful_options
+from dfc.scheduling.step_types import Bits, Part, StepOption, useful_options
 
 #: what takes less than this part of each memory leaves room enough to others
 _LITTLE = 8
@@ -57,13 +57,32 @@ class _Descent:
     cycles: float = inf
     ended: bool = False
 
-    def note(self, options: Sequence[StepOption], *, small: bool) -> None:
-        """What tiles of a size cost."""
+    def note(self, options: Sequence[StepOption], *, small: bool) -> bool:
+        """What tiles of a size cost; whether that is less than those before."""
         energy, cycles = min(o.energy_pj for o in options), min(o.latency_cycles for o in options)
         less = 1 - _BETTER
-        self.ended = small and energy >= self.energy_pj * less and cycles >= self.cycles * less
+        better = energy < self.energy_pj * less or cycles < self.cycles * less
+        self.ended = small and not better
         self.energy_pj = min(self.energy_pj, energy)
         self.cycles = min(self.cycles, cycles)
+        return better
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question for options: its key, and what it is about as :meth:`StepPricer.options` has it."""
+
+    key: object
+    layers: Sequence[int]
+    reserved: Mapping[int, int]
+    held: Held
+    part: Part
+
+    def takes(self, resident: Resident) -> Callable[[Lasting], bool]:
+        """Which ways to stay of a plan are among those asked for."""
+        if self.part is Part.ALL or not resident.weight_bits:
+            return lambda _: self.part is not Part.FETCHED
+        return lambda lasting: (not lasting.resident) == (self.part is Part.FETCHED)
 
 
 class StepPricer:
@@ -79,20 +98,21 @@ class StepPricer:
         self.arch = arch
         self.pricer = FittedPricer(graph, arch, cache)
         self._known: dict[object, list[StepOption] | Infeasible] = {}
+        self._one_by_one: dict[object, StepOption | Infeasible] = {}
 
     @property
     def sizes(self) -> list[int]:
         """Bits of every memory that stacks may take."""
         return [memory.size_bits - self.pricer.taken.get(m, 0) for m, memory in enumerate(self.arch.memories)]
 
-    def set_aside(self, share: float, *, registers: bool = False) -> dict[int, int]:
+    def set_aside(self, share: float) -> dict[int, int]:
         """Bits of each memory, as :meth:`options` reserves them, that are part of it.
 
-        registers: of memories with several instances too. They are beside the array, and hold too little for any loops
-                   without a part of it: with one element each nothing fits.
+        Nothing of memories with several instances: they are beside the array, and hold too little for any loops
+        without a part of it.
         """
         memories = enumerate(zip(self.sizes, self.arch.memories, strict=True))
-        return {m: int(size * share) for m, (size, one) in memories if share and (registers or one.instances == 1)}
+        return {m: int(size * share) for m, (size, one) in memories if share and one.instances == 1}
 
     @property
     def on_chip(self) -> Sequence[int]:
@@ -100,11 +120,16 @@ class StepPricer:
         return self.pricer.ladder.shared[:-1]
 
     def options(
-        self, layers: Sequence[int], reserved_bits: Mapping[int, int] | None = None, held: Held | None = None
+        self,
+        layers: Sequence[int],
+        reserved_bits: Mapping[int, int] | None = None,
+        held: Held | None = None,
+        part: Part = Part.ALL,
     ) -> list[StepOption] | Infeasible:
         """The ways to run these consecutive layers (indices into the graph) as one stack, or why there is none.
 
-        None is dominated by another in energy, latency, and the bits that it takes of each memory.
+        None is dominated by another in energy, latency, and the bits that it takes of each memory. Of a ``part`` of
+        them there may be none at all.
 
         reserved_bits: bits of memories, by index, that others keep from step to step: neither what stays nor anything
                        else of the stack takes them. What fits with more reserved fits with less, but may be found only
@@ -116,45 +141,48 @@ class StepPricer:
         """
         reserved, kept = dict(reserved_bits or {}), dict(held or {})
         key = tuple(layers), tuple(sorted(reserved.items())), tuple(sorted(kept.items()))
-        if key not in self._known:
+        if (key, part) not in self._known:
             found: list[StepOption] = []
             why: Infeasible | None = None
-            for option in self._priced(layers, reserved, kept):
+            for option in self._priced(_Asked(key, layers, reserved, kept, part)):
                 if isinstance(option, Infeasible):
                     why = why or option
                 else:
                     found.append(option)
-            assert found or why is not None
-            self._known[key] = useful_options(found, self.arch) if why is None or found else why
-        return self._known[key]
+            assert found or why is not None or part is not Part.ALL
+            self._known[key, part] = useful_options(found, self.arch) if found else why or []
+        return self._known[key, part]
 
-    def _priced(
-        self, layers: Sequence[int], reserved: Mapping[int, int], held: Held
-    ) -> Iterator[StepOption | Infeasible]:
-        if not modelled(self.graph.layers[layers[0]]):
-            cost = self.pricer.price(next(self.plans(layers)))
-            yield cost if isinstance(cost, Infeasible) else self._option(cost)
+    def _priced(self, asked: _Asked) -> Iterator[StepOption | Infeasible]:
+        if not modelled(self.graph.layers[asked.layers[0]]):
+            if asked.part is not Part.FETCHED:
+                cost = self.pricer.price(next(self.plans(asked.layers)))
+                yield cost if isinstance(cost, Infeasible) else self._option(cost)
             return
         shallower = _Descent()  # tiles of ever fewer frames
-        for _, plans in groupby(self.plans(layers), self._frames):
-            priced = list(self._in_tiles(plans, reserved, held))
+        first: dict[Modes, _Descent] = {}
+        for _, plans in groupby(self.plans(asked.layers), self._frames):
+            priced = list(self._in_tiles(plans, asked, first))
             yield from priced
             found = [option for option in priced if isinstance(option, StepOption)]
             if found and self._deep_enough(shallower, found):
                 return
 
     def _in_tiles(
-        self, plans: Iterable[DepthFirstPlan], reserved: Mapping[int, int], held: Held
+        self, plans: Iterable[DepthFirstPlan], asked: _Asked, first: dict[Modes, _Descent]
     ) -> Iterator[StepOption | Infeasible]:
-        """A stack in ever smaller tiles of equally many frames."""
+        """A stack in ever smaller tiles of equally many frames.
+
+        first: per overlap, what the first ways to stay cost that had room, in tiles of any frames.
+        """
         descents: dict[object, _Descent] = {}
         for plan in plans:
-            resident = Resident(self.graph, self.arch, plan, held, reserved)
+            resident = Resident(self.graph, self.arch, plan, asked.held, asked.reserved)
             on_chip: set[object] = set()  # weights with which ring buffers have room on chip
             ways = list(ways_to_stay(resident))
             if not ways:
                 yield self.pricer.nowhere(resident)
-            for lasting in ways:
+            for lasting in filter(asked.takes(resident), ways):
                 weights = tuple(lasting.weights.items())
                 if resident.off_chip(lasting) and weights in on_chip:
                     continue
@@ -163,14 +191,29 @@ class StepPricer:
                 if descent.ended:
                     on_chip.add(weights)
                     continue
-                cost = self.pricer.price_lasting(plan, resident, lasting, reserved)
-                if isinstance(cost, Infeasible):
-                    yield cost
-                    continue
-                option = self._option(cost)
-                descent.note([option], small=self._small(option))
-                on_chip.add(weights)
+                option = self._in_one_way(plan, resident, lasting, asked)
                 yield option
+                if isinstance(option, Infeasible):
+                    continue
+                descent.note([option], small=self._small(option))
+                best = first.setdefault(plan.overlap, _Descent()) if asked.part is Part.BROAD and not on_chip else None
+                on_chip.add(weights)
+                if best is not None and not best.note([option], small=False):
+                    break  # tiles of this size leave room to others at best
+
+    def _in_one_way(
+        self, plan: DepthFirstPlan, resident: Resident, lasting: Lasting, asked: _Asked
+    ) -> StepOption | Infeasible:
+        """A plan where it is given what stays; what is asked for in parts is worked out once."""
+        stay = *(tuple(each.items()) for each in (lasting.along, lasting.across, lasting.weights)), lasting.resident
+        key = asked.key, plan.tile, plan.overlap, plan.order, stay
+        found = self._one_by_one.get(key)
+        if found is None:
+            cost = self.pricer.price_lasting(plan, resident, lasting, asked.reserved)
+            found = cost if isinstance(cost, Infeasible) else self._option(cost)
+            if asked.part is Part.BROAD:
+                self._one_by_one[key] = found
+        return found
 
     def _deep_enough(self, shallower: _Descent, found: Sequence[StepOption]) -> bool:
         """Whether tiles of still fewer frames are of no use: the best of these take little room, or others that do cost

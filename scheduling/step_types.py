@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -21,6 +22,21 @@ STACK_PJ = 1e-3
 _DEARER = 0.25
 #: bits per memory, by its index in ``Arch.memories``
 Bits = tuple[int, ...]
+
+
+class Part(Enum):
+    """Some of the ways to run a range of layers in every step.
+
+    BROAD:   weights stay where they can; tiles as large as is good, and all places for what stays with these.
+    DEEP:    the same, and all smaller tiles that leave others more room, with all places for what stays.
+    FETCHED: weights that could stay come anew in every step.
+    ALL:     all of them.
+    """
+
+    BROAD = "broad"
+    DEEP = "deep"
+    FETCHED = "fetched"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ from dfc.scheduling.engine import ClassCost
 from dfc.scheduling.fitted import FittedPricer
 from dfc.scheduling.levels import Infeasible
 from dfc.scheduling.placement import HeldMap, Lasting, Resident
+from dfc.scheduling.step_bounds import StepBounds
 from dfc.scheduling.step_pricer import StepPricer, along_tiles
-from dfc.scheduling.step_types import StepOption, fits_together
+from dfc.scheduling.step_types import Part, StepOption, fits_together
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,10 @@ def pricer(arch: Arch, cache: MappingCache) -> StepPricer:
     return StepPricer(streaming(timed(example("stft_cnn_025"), "H"), CausalOptions()).resident(), arch, cache)
 
 
-def options(pricer: StepPricer, layers: range, reserved: Mapping[int, int] | None = None) -> list[StepOption]:
-    found = pricer.options(layers, reserved)
+def options(
+    pricer: StepPricer, layers: range, reserved: Mapping[int, int] | None = None, part: Part = Part.ALL
+) -> list[StepOption]:
+    found = pricer.options(layers, reserved, part=part)
     assert not isinstance(found, Infeasible), found
     return found
 
@@ -158,15 +161,36 @@ def test_reserved_room_stays_free(pricer: StepPricer) -> None:
     assert isinstance(pricer.options(range(2), every), Infeasible)
 
 
+@pytest.mark.parametrize("layers", [range(2), range(3, 5), range(6, 11)])
+def test_in_parts_nothing_is_lost(arch: Arch, pricer: StepPricer, layers: range) -> None:
+    """The broad ways have the least energy and the fewest cycles, the others leave more room; fetched weights cost what
+    their bound says at least.
+    """
+    every = options(pricer, layers)
+    fresh = StepPricer(pricer.graph, arch, pricer.pricer.cache)  # which has not worked out any of it
+    broad, deep, fetched = (options(fresh, layers, part=part) for part in (Part.BROAD, Part.DEEP, Part.FETCHED))
+    assert min(o.energy_pj for o in broad) == min(o.energy_pj for o in every)
+    assert min(o.latency_cycles for o in broad) == min(o.latency_cycles for o in every)
+
+    def room(option: StepOption) -> tuple[float, ...]:
+        return option.energy_pj, option.latency_cycles, *option.resident_bits, *option.transient_bits
+
+    for one in every:
+        assert any(all(a <= b for a, b in zip(room(o), room(one), strict=True)) for o in (*deep, *fetched))
+    if len(layers) > 2:  # some layers here have no weights
+        assert len(broad) < len(deep)
+    energy, cycles = StepBounds(pricer.graph, arch, EXACT, any_lanes=False).range_bound(layers, fetched=True)
+    for one in fetched:
+        assert one.first_energy_pj == 0 and one.energy_pj >= energy and one.latency_cycles >= cycles
+    assert all(one.first_energy_pj > 0 for one in deep)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.75])
 def test_parts_of_memories_may_be_set_aside(pricer: StepPricer, share: float) -> None:
     """Registers beside the array hold one element each: of them nothing is left over for others."""
     aside = pricer.set_aside(share)
     assert [pricer.arch.memories[m].name for m in aside] == ["lb_w", "gb_w", "lb_io", "gb_io", "dram"]
-    assert pricer.set_aside(0.0) == pricer.set_aside(0.0, registers=True) == {}
-    of_all = pricer.set_aside(share, registers=True)
-    assert of_all.keys() == set(range(len(pricer.sizes))) and aside.items() < of_all.items()
-    assert isinstance(pricer.options(range(2), of_all), Infeasible)
+    assert pricer.set_aside(0.0) == {}
     for option in options(pricer, range(2), aside):
         for m, bits in aside.items():
             assert option.resident_bits[m] + option.transient_bits[m] <= pricer.sizes[m] - bits
