@@ -163,6 +163,11 @@ class _Range:
         """All that was found."""
         return [option for options in self.priced.values() for option in options]
 
+    @property
+    def staying(self) -> list[StepOption]:
+        """What was found of it with weights that stay where they can."""
+        return [*self.priced.get(Part.BROAD, ()), *self.priced.get(Part.DEEP, ())]
+
 
 class JointSearch:
     """Prices ranges as far as it must."""
@@ -312,27 +317,25 @@ class JointSearch:
     def _open(self, one: _Range) -> Iterator[tuple[Part, _Limits]]:
         """What was not priced of a range yet, with what it takes at least."""
         nothing = (0,) * len(self.arch.memories)
-        options = one.options
-        moved = Part.BROAD not in one.priced and one.lower is not None and bool(one.lower.options)
+        moved = Part.BROAD not in one.priced and one.lower is not None and bool(one.lower.staying)
         if Part.BROAD not in one.priced:
             yield Part.BROAD, self._moved(one, one.lower) if moved and one.lower else (*one.bound, nothing, nothing)
-        if one.fetched is not None and Part.FETCHED not in one.priced and (moved or options):
+        if one.fetched is not None and Part.FETCHED not in one.priced and (moved or one.staying):
             yield Part.FETCHED, (*one.fetched, nothing, nothing)
-        if not options:
-            return
         if Part.DEEP not in one.priced:
-            for resident, energy, cycles in _by_room(options):
+            for resident, energy, cycles in _by_room(one.staying):
                 yield Part.DEEP, (energy + STACK_PJ, cycles, resident, nothing)
 
     def _moved(self, one: _Range, lower: _Range) -> _Limits:
         """What a range takes at least, as far as it is known of the same range with maps in the lowest memories: to
         move them costs what they cost off chip at least, and room where they go.
         """
+        known = lower.staying
         more = max(0.0, one.bound[0] - lower.bound[0])
-        energy = max(one.bound[0], more + min(o.energy_pj for o in lower.options))
-        cycles = max(one.bound[1], float(min(o.latency_cycles for o in lower.options)))
-        resident = [min(each) for each in zip(*(o.resident_bits for o in lower.options), strict=True)]
-        transient = tuple(min(each) for each in zip(*(o.transient_bits for o in lower.options), strict=True))
+        energy = max(one.bound[0], more + min(o.energy_pj for o in known))
+        cycles = max(one.bound[1], float(min(o.latency_cycles for o in known)))
+        resident = [min(each) for each in zip(*(o.resident_bits for o in known), strict=True)]
+        transient = tuple(min(each) for each in zip(*(o.transient_bits for o in known), strict=True))
         if Part.DEEP not in lower.priced:
             transient = (0,) * len(transient)
         assert lower.at is not None
@@ -367,10 +370,8 @@ class JointSearch:
             cycles += (times - 1) * bounds.layer_cycles(index)
         stay, come = (bounds.range_bound(at.layers, held, fetched=fetched) for fetched in (False, True))
         less = 1 - SLACK
-        least = (stay[0] + energy) * less, (stay[1] + cycles) * less
-        return least, ((come[0] + energy) * less, (come[1] + cycles) * less) if bounds.constant_bits(
-            at.layers
-        ) else None
+        least, fetched = (((one[0] + energy) * less, (one[1] + cycles) * less) for one in (stay, come))
+        return least, fetched if bounds.constant_bits(at.layers) else None
 
     def _price(self, one: _Range, part: Part) -> None:
         """Price part of the ways; where nothing has room with weights that stay, all of them."""
