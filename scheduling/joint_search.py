@@ -41,9 +41,9 @@ from dfc.scheduling.step_pricer import StepPricer
 from dfc.scheduling.step_types import STACK_PJ, Bits, Part, StepOption, fits_together
 from dfc.scheduling.structure import structure
 
-#: different ranges besides the plain ones that are priced before the search is ended with what it has; twice as many
-#: again where not all that is best has room together
-MOST_PRICED = 48
+#: different ranges that are priced, besides as many as there are plain ones, before the search is ended with what it
+#: has; twice as many again where not all that is best has room together. One of more layers than usual counts for more
+MOST_PRICED, _USUAL = 48, 8
 #: in which all ways of a range are priced
 _PARTS = Part.BROAD, Part.DEEP, Part.FETCHED
 #: what all memories together are where room does not count
@@ -196,6 +196,7 @@ class JointSearch:
         self._bounds: dict[int, StepBounds] = {}
         self._handed: dict[tuple[int, int], HandedOver | None] = {}
         self._known: dict[Hashable, Sequence[StepOption]] = {}
+        self._effort = 0.0
         self._more: dict[Part, dict[Hashable, Sequence[StepOption]]] = {Part.DEEP: {}, Part.FETCHED: {}}
 
     def run(self) -> JointPath:
@@ -221,11 +222,12 @@ class JointSearch:
             return JointPath((), True, 0, 0)
         plain = [one for one in reversed(self.ranges) if one.form is self.forms.forms[0]]
         lowest = {(one.first, one.end): one for one in plain}  # of each range, with maps in the first places
-        for one in sorted(lowest.values(), key=lambda one: (one.end - one.first, one.first)):
-            # with the shortest there is a way
-            for part in _PARTS if one.end == one.first + 1 else (Part.BROAD,):
-                self._price(one, part)
-        found = self._settled([_ENDLESS] * len(self.arch.memories), (Part.BROAD, Part.FETCHED), self.most)
+        for one in reversed(lowest.values()):
+            if one.end == one.first + 1:  # with the shortest there is a way
+                for part in _PARTS:
+                    self._price(one, part)
+        most = self.most + len(lowest)
+        found = self._settled([_ENDLESS] * len(self.arch.memories), (Part.BROAD, Part.FETCHED), most)
         if not found.paths or not self._fits(found.paths[0]):
             self.enter(anywhere=True)
             found = self._settled(self.sizes, _PARTS, 2 * self.most)
@@ -273,15 +275,15 @@ class JointSearch:
     def _fits(self, path: Path[RangeWay]) -> bool:
         return fits_together(self.sizes, [way.option for _, way in path.edges if way.option is not None])
 
-    def _settled(self, sizes: Sequence[int], parts: Collection[Part], most: int) -> Paths[RangeWay]:
-        """The best way, all of it priced; the best of what is priced once that are so many more ranges."""
-        most += len(self._known)
+    def _settled(self, sizes: Sequence[int], parts: Collection[Part], most: float) -> Paths[RangeWay]:
+        """The best way, all of it priced; the best of what is priced once that takes so much more effort."""
+        most += self._effort
         while True:
             found = self._best(sizes, parts)
             open_ = [(number, way.part) for path in found.paths for number, way in path.edges if way.part]
             if not open_:
                 return found
-            if len(self._known) >= most:
+            if self._effort >= most:
                 known = self._best(sizes, ())
                 if known.paths:
                     return replace(known, complete=False)
@@ -395,6 +397,8 @@ class JointSearch:
         known = self._known if part is Part.BROAD else self._more[part]
         if key not in known:
             known[key] = self._options(at, held, part)
+            if part is Part.BROAD:
+                self._effort += max(1.0, len(at.layers) / _USUAL)
         return known[key]
 
     def _in_form(self, one: _Range, at: FormRange) -> Held | None:

@@ -33,6 +33,8 @@ from dfc.scheduling.step_types import Bits, Part, StepOption, useful_options
 _LITTLE = 8
 #: by what share a smaller tile must cost less for a still smaller one to be priced
 _BETTER = 0.005
+#: by what share a smaller tile costs more, in energy times cycles, where those below it are only good for room
+_FAR = 0.25
 
 
 def along_tiles(graph: Graph, arch: Arch) -> tuple[Graph, Arch]:
@@ -56,6 +58,10 @@ class _Descent:
     energy_pj: float = inf
     cycles: float = inf
     ended: bool = False
+
+    def far_from(self, option: StepOption) -> bool:
+        """Whether a tile costs so much more than the best that none that is still smaller can be hoped to cost less."""
+        return option.energy_pj * option.latency_cycles > self.energy_pj * self.cycles * (1 + _FAR)
 
     def note(self, options: Sequence[StepOption], *, small: bool) -> bool:
         """What tiles of a size cost; whether that is less than those before."""
@@ -177,6 +183,9 @@ class StepPricer:
         """
         descents: dict[object, _Descent] = {}
         for plan in plans:
+            best = first.setdefault(plan.overlap, _Descent())
+            if best.ended:
+                continue
             resident = Resident(self.graph, self.arch, plan, asked.held, asked.reserved)
             on_chip: set[object] = set()  # weights with which ring buffers have room on chip
             ways = list(ways_to_stay(resident))
@@ -196,9 +205,9 @@ class StepPricer:
                 if isinstance(option, Infeasible):
                     continue
                 descent.note([option], small=self._small(option))
-                best = first.setdefault(plan.overlap, _Descent()) if asked.part is Part.BROAD and not on_chip else None
+                leads = asked.part is Part.BROAD and not on_chip
                 on_chip.add(weights)
-                if best is not None and not best.note([option], small=False):
+                if leads and not best.note([option], small=best.far_from(option)):
                     break  # tiles of this size leave room to others at best
 
     def _in_one_way(

@@ -102,10 +102,10 @@ def ranges_cycles(forms: StepForms, mappings: MappingCache) -> Callable[[Objecti
 
 
 def forms_cycles(forms: StepForms, mappings: MappingCache) -> Callable[[Objective, float], float]:
-    """The same of the best forms."""
+    """The same of the best forms, where the single layers are priced: without them there is no way."""
 
     def cycles(objective: Objective, most_cycles: float) -> float:
-        search = JointSearch(forms, forms.turned, mappings, objective, most_cycles=most_cycles, progress=after(6))
+        search = JointSearch(forms, forms.turned, mappings, objective, most_cycles=most_cycles, progress=after(3))
         found = search.run()
         assert found.interrupted
         return found.latency_cycles
