@@ -44,6 +44,8 @@ from dfc.scheduling.structure import structure
 #: different ranges that are priced, besides as many as there are plain ones, before the search is ended with what it
 #: has; twice as many again where not all that is best has room together. One of more layers than usual counts for more
 MOST_PRICED, _USUAL = 48, 8
+#: how much it counts to price smaller tiles of a range, or fetched weights
+_MORE = 0.5
 #: in which all ways of a range are priced
 _PARTS = Part.BROAD, Part.DEEP, Part.FETCHED
 #: what all memories together are where room does not count
@@ -397,8 +399,7 @@ class JointSearch:
         known = self._known if part is Part.BROAD else self._more[part]
         if key not in known:
             known[key] = self._options(at, held, part)
-            if part is Part.BROAD:
-                self._effort += max(1.0, len(at.layers) / _USUAL)
+            self._effort += max(1.0, len(at.layers) / _USUAL) * (1.0 if part is Part.BROAD else _MORE)
         return known[key]
 
     def _in_form(self, one: _Range, at: FormRange) -> Held | None:
